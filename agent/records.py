@@ -1,0 +1,110 @@
+"""Rows as the rest of the agent sees them: what the store takes in and gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tunewright.engines.types import State
+from tunewright.plugins.hooks import Source
+
+TrialSource = Literal["default", "engine", "advisor", "queue"]
+ProposalStatus = Literal["taken", "displaced", "held", "open", "rejected", "expired"]
+"""taken: became a trial. displaced: lost its turn for good. held: the private engine's, goes out at its next turn.
+open: advice that may still be used. rejected: failed a check. expired: newer advice came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """`config` is everything the user chose besides space and objectives (engine, advisor, budget, safety, task ...);
+    `environment` where the study was made (git revision, versions, platform)."""
+
+    id: int
+    name: str
+    space: Mapping[str, Any]  # Space.to_dict()
+    objectives: tuple[Mapping[str, str], ...]  # {"name":, "direction":}
+    seed: int
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    created: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    number: int
+    attempt: int  # 1, or more after its worker died
+    state: State
+    params: Mapping[str, Any]  # as handed out: free and derived values
+    source: TrialSource
+    proposer: str  # "tpe", "openai:MODEL", "user" ...
+    own: bool  # proposed by the engine itself
+    told: bool  # whether the engine learns from it (strict mode keeps advised trials from it)
+    seed: int
+    values: tuple[float, ...] | None = None
+    error: str | None = None  # why it failed
+    fidelity: int | None = None
+    resume_from: int | None = None
+    created: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    event: int | None = None  # id of its terminal event; trials are told to engines in this order
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalRecord:
+    """A configuration somebody proposed for trial `number`, used or not. `id` is None until stored."""
+
+    by: Literal["engine", "advisor"]
+    source: Source
+    params: Mapping[str, Any]
+    status: ProposalStatus
+    number: int | None = None  # the trial whose turn it was made for
+    id: int | None = None
+    ask_index: int | None = None  # engines: which proposal of their stream
+    call_id: int | None = None  # advisors: the call whose answer it stood in
+    rationale: str | None = None
+    reason: str | None = None  # why it has this status
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One attempt at one advisor call. A cost that is not known is None."""
+
+    id: int
+    number: int | None  # the trial it was made for
+    attempt: int
+    advisor: str
+    model: str | None
+    prompt_name: str
+    prompt_version: str
+    prompt_hash: str
+    status: Literal["open", "answered", "failed", "abandoned"]
+    error: str | None = None
+    answer: str | None = None  # raw text, cut at 1 MB
+    tokens_in: int | None = None
+    tokens_cached: int | None = None
+    tokens_out: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that holds a trial. `started` tells a reused pid from the old process."""
+
+    host: str
+    boot: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One metric of one trial: steps ascending, each value the last one reported for its step (NaN where not finite)."""
+
+    metric: str
+    steps: tuple[float, ...]
+    values: tuple[float, ...]

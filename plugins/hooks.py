@@ -1,0 +1,128 @@
+"""The protocols that plugins of the advisor, runner and tracker kinds meet. Engines: `tunewright.engines.types`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from tunewright.engines.errors import TunewrightError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from tunewright.engines.space import Space
+
+# ------------------------------------------------------------------------------------------------ advisors
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceRequest:
+    """One question to an advisor.
+
+    `messages` is what a language model reads; `facts` holds the same digest as plain data, for advisors
+    that need no words. The answer must be JSON of `answer_type`, a type made for this study's space.
+    """
+
+    purpose: str  # the prompt's name: "propose"
+    messages: tuple[Message, ...]
+    answer_type: type[BaseModel]
+    space: Space
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer as it came. None means unknown, never zero."""
+
+    text: str
+    model: str | None = None
+    tokens_in: int | None = None
+    tokens_cached: int | None = None
+    tokens_out: int | None = None
+    usd: float | None = None
+    request_id: str | None = None
+
+
+class AdvisorFailed(TunewrightError):
+    """An attempt brought no answer. `retryable` says whether the same request may work later, `retry_after` (seconds)
+    when the provider named a time."""
+
+    def __init__(self, message: str, *, retryable: bool, retry_after: float | None = None, **data: Any):
+        super().__init__(message, **data)
+        self.retryable, self.retry_after = retryable, retry_after
+
+
+@runtime_checkable
+class Advisor(Protocol):
+    """Proposes configurations. Built by its entry point as `factory(model)`, with model the text after "name:"."""
+
+    name: str
+    model: str | None
+
+    def complete(self, request: AdviceRequest, *, timeout: float) -> Completion:
+        """One attempt, in at most about `timeout` seconds. Raises AdvisorFailed. Retries are the caller's."""
+        ...
+
+
+@runtime_checkable
+class KnowsDefaults(Protocol):
+    """The optional half of an advisor that knows library defaults without being asked a question."""
+
+    def defaults(self, space: Space, task: str | None) -> Mapping[str, Any]:
+        """Usual default values by parameter name, only for those it knows."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------ runners
+
+
+class Work(Protocol):
+    """What the loop gives a runner: where trials come from and where their outcomes go. Thread-safe."""
+
+    objective: Callable[[Any], Any]
+
+    def next(self) -> Any | None:
+        """The next trial to run, None when the study starts no more."""
+        ...
+
+    def run(self, trial: Any) -> None:
+        """Runs the objective in this thread, observes its value or fails the trial; interrupts park it."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs trials. Built by its entry point as `factory(workers, **options)`."""
+
+    def run(self, work: Work) -> None:
+        """Until `work.next()` has no more and all trials ended."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------ trackers
+
+
+class Tracker(Protocol):
+    """Sees a study happen, for exporters. Every method may be called from any worker; it must not raise."""
+
+    def started(self, study: str, number: int, params: Mapping[str, Any]) -> None: ...
+
+    def reported(self, study: str, number: int, step: float, metrics: Mapping[str, float]) -> None: ...
+
+    def finished(self, study: str, number: int, state: str, values: Sequence[float] | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a plugin came from; stored with every proposal it makes."""
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
