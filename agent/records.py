@@ -38,8 +38,6 @@ class TrialRecord:
     params: Mapping[str, Any]  # as handed out: free and derived values
     source: TrialSource
     proposer: str  # "tpe", "openai:MODEL", "user" ...
-    own: bool  # proposed by the engine itself
-    told: bool  # whether the engine learns from it (strict mode keeps advised trials from it)
     seed: int
     values: tuple[float, ...] | None = None
     error: str | None = None  # why it failed
@@ -60,6 +58,7 @@ class ProposalRecord:
     params: Mapping[str, Any]
     status: ProposalStatus
     number: int | None = None  # the trial whose turn it was made for
+    taken_by: int | None = None  # the trial it became
     id: int | None = None
     ask_index: int | None = None  # engines: which proposal of their stream
     call_id: int | None = None  # advisors: the call whose answer it stood in

@@ -31,7 +31,7 @@ class TunewrightError(Exception):
         return _rebuild, (type(self), self.message, self.field, self.value, self.fix, self.data)
 
 
-def _rebuild(kind: type[TunewrightError], message: str, field: Any, value: Any, fix: Any, data: dict) -> Any:
+def _rebuild(kind: type[TunewrightError], message: str, field: Any, value: Any, fix: Any, data: dict[str, Any]) -> Any:
     return kind(message, field=field, value=value, fix=fix, **data)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from tunewright.engines.errors import FixExpression
 
 MAX_LENGTH = 500
+MAX_DEPTH = 100
 MAX_MAGNITUDE = 1e300
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -76,7 +77,9 @@ class Expression:
         self._check(self._body, names)
         self.names = tuple(names)
 
-    def _check(self, node: ast.AST, names: dict[str, None]) -> None:
+    def _check(self, node: ast.AST, names: dict[str, None], depth: int = 0) -> None:
+        if depth > MAX_DEPTH:
+            raise FixExpression("an expression is nested too deeply", field=self.field, value=self.text)
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None):
                 return
@@ -105,14 +108,15 @@ class Expression:
                     fix=f"use arithmetic, comparisons, and/or/not, in, if/else and {', '.join(FUNCTIONS)}",
                 )
         for child in children:
-            self._check(child, names)
+            self._check(child, names, depth + 1)
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The value. Raises FixExpression when it cannot be computed for these values, KeyError never."""
         try:
-            return self._walk(self._body, values)
-        except FixExpression:
-            raise
+            value = self._walk(self._body, values)
+            if isinstance(value, tuple):
+                raise TypeError("the value is a list")
+            return value
         except (ArithmeticError, ValueError, TypeError, KeyError) as error:
             shown = {name: values[name] for name in self.names if name in values}
             raise FixExpression(
@@ -126,7 +130,9 @@ class Expression:
             case ast.Name():
                 return values[node.id]
             case ast.BinOp():
-                return self._arithmetic(_BINARY[type(node.op)], self._walk(node.left, values), self._walk(node.right, values))
+                return self._arithmetic(
+                    _BINARY[type(node.op)], self._walk(node.left, values), self._walk(node.right, values)
+                )
             case ast.UnaryOp():
                 return _UNARY[type(node.op)](self._walk(node.operand, values))
             case ast.BoolOp(op=ast.And()):
@@ -156,7 +162,7 @@ class Expression:
         if op is operator.pow and isinstance(left, int) and isinstance(right, int) and right > 0:
             left = float(left) if abs(left) > 1 and right * math.log2(abs(left)) > 256 else left
         value = op(left, right)
-        if isinstance(value, complex) or abs(value) > MAX_MAGNITUDE:
+        if isinstance(value, complex) or not abs(value) <= MAX_MAGNITUDE:
             raise OverflowError("the value is too large or not real")
         return value
 

@@ -8,7 +8,7 @@ uses bins of its log range widened by half a step, so that every value keeps its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,9 +19,41 @@ When: TypeAlias = Mapping[str, Scalar | Sequence[Scalar]] | str | None
 """`{"opt": "sgd"}`, `{"opt": ["sgd", "rmsprop"], "layers": 2}` (all must hold) or an expression: "layers >= 2"."""
 
 
+def plain(value: Any) -> Any:
+    """A number or numpy scalar as a plain Python scalar; anything else unchanged."""
+    if type(value) in (str, int, float, bool, type(None)):
+        return value
+    if isinstance(value, str | int | float):
+        return next(kind(value) for kind in (str, int, float) if isinstance(value, kind))
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equality of scalars; a string never equals a number, and what is no scalar equals nothing."""
+    return isinstance(b, Hashable) and isinstance(a, str) is isinstance(b, str) and bool(a == b)
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number past the range of floats
+        return False
+
+
 def _number(kind: str, what: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise FixSpace(f"{what} must be a finite number", field=kind, value=value)
+
+
+def _as_float(value: Any) -> Any:
+    """A float where the value is a number that fits one, else the value."""
+    if isinstance(value, bool | str) or not hasattr(value, "__float__"):
+        return value
+    try:
+        return float(value) + 0.0  # -0.0 becomes 0.0, so that equal values have one spelling
+    except (TypeError, ValueError, OverflowError):
+        return value
 
 
 def _check_range(kind: str, low: Any, high: Any, log: bool) -> None:
@@ -29,11 +61,17 @@ def _check_range(kind: str, low: Any, high: Any, log: bool) -> None:
     _number(kind, "high", high)
     if low > high:
         raise FixSpace(
-            "the bounds are inverted", field=kind, value=(low, high), fix=f"write the lower bound first: {kind}({high}, {low})"
+            "the bounds are inverted",
+            field=kind,
+            value=(low, high),
+            fix=f"write the lower bound first: {kind}({high}, {low})",
         )
     if log and low <= 0:
         raise FixSpace(
-            "a log scale needs bounds above zero", field=kind, value=(low, high), fix="raise low above 0, or drop log=True"
+            "a log scale needs bounds above zero",
+            field=kind,
+            value=(low, high),
+            fix="raise low above 0, or drop log=True",
         )
 
 
@@ -54,17 +92,18 @@ class Float:
     when: When = None
 
     def __post_init__(self) -> None:
+        for name in ("low", "high", "step", "default"):
+            object.__setattr__(self, name, _as_float(getattr(self, name)))
         _check_range("Float", self.low, self.high, self.log)
         if self.step is not None:
             _number("Float", "step", self.step)
             if self.step <= 0 or self.log:
                 raise FixSpace(
-                    "step must be above zero and without log", field="Float", value=self.step, fix="drop step or log=True"
+                    "step must be above zero and without log",
+                    field="Float",
+                    value=self.step,
+                    fix="drop step or log=True",
                 )
-        for name in ("low", "high", "step", "default"):
-            value = getattr(self, name)
-            if isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, name, float(value))
         _check_default("Float", self)
 
     @property
@@ -72,19 +111,17 @@ class Float:
         """How many values there are; infinity without a step."""
         if self.low == self.high:
             return 1
-        return math.inf if self.step is None else int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
+        return math.inf if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
 
     def coerce(self, value: Any) -> Any:
         """The same value as a plain Python float where it is a number; anything else unchanged."""
-        if isinstance(value, bool) or not hasattr(value, "__float__"):
-            return value
-        return float(value)
+        return _as_float(plain(value))
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a (coerced) value, None when nothing is."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{value!r} is not a number"
-        if not math.isfinite(value):
+        if not _finite(value):
             return f"{value!r} is not finite"
         if not self.low <= value <= self.high:
             return f"{value!r} is outside [{self.low!r}, {self.high!r}]"
@@ -98,7 +135,9 @@ class Float:
         """Value number k of a stepped range. Decimal noise is rounded away: 0.1 + 2 * 0.1 is 0.3."""
         if self.step is None:
             return self.low
-        return min(self.high, round(self.low + k * self.step, 12))
+        # 14 significant digits of the largest value: an absolute number of decimals would round small ranges to 0.
+        digits = 13 - math.floor(math.log10(max(abs(self.low), abs(self.high), self.step)))
+        return min(max(round(self.low + k * self.step, digits), self.low), self.high) + 0.0
 
     def to_unit(self, value: float) -> float:
         if self.low == self.high:
@@ -106,19 +145,21 @@ class Float:
         if self.step is not None:
             return (round((value - self.low) / self.step) + 0.5) / self.count
         if self.log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: the range itself may overflow
 
     def from_unit(self, u: float) -> float:
         u = min(max(float(u), 0.0), 1.0)
         if self.low == self.high:
             return self.low
+        if self.step is None and u in (0.0, 1.0):
+            return self.high if u else self.low
         if self.step is not None:
             return self.value_at(min(int(u * self.count), int(self.count) - 1))
         if self.log:
-            value = self.low * math.exp(u * math.log(self.high / self.low))
+            value = math.exp((1 - u) * math.log(self.low) + u * math.log(self.high))
         else:
-            value = self.low + u * (self.high - self.low)
+            value = (1 - u) * self.low + u * self.high
         return min(max(value, self.low), self.high)
 
     def values(self, points: int) -> list[float]:
@@ -142,16 +183,21 @@ class Int:
     when: When = None
 
     def __post_init__(self) -> None:
-        _check_range("Int", self.low, self.high, self.log)
         for name in ("low", "high", "step", "default"):
-            value = getattr(self, name)
-            if value is None:
+            value = self.coerce(getattr(self, name))
+            if value is None and name == "default":
                 continue
-            if isinstance(value, bool) or value != int(value):
-                raise FixSpace(f"{name} must be a whole number", field="Int", value=value, fix="use Float for real values")
-            object.__setattr__(self, name, int(value))
+            _number("Int", name, value)
+            if not isinstance(value, int):
+                raise FixSpace(
+                    f"{name} must be a whole number", field="Int", value=value, fix="use Float for real values"
+                )
+            object.__setattr__(self, name, value)
+        _check_range("Int", self.low, self.high, self.log)
         if self.step < 1 or (self.log and self.step != 1):
-            raise FixSpace("step must be at least 1, and 1 with log", field="Int", value=self.step, fix="drop step or log=True")
+            raise FixSpace(
+                "step must be at least 1, and 1 with log", field="Int", value=self.step, fix="drop step or log=True"
+            )
         _check_default("Int", self)
 
     @property
@@ -160,10 +206,11 @@ class Int:
 
     def coerce(self, value: Any) -> Any:
         """The same value as a plain Python int where it is a whole number; anything else unchanged."""
-        if isinstance(value, bool) or not hasattr(value, "__float__"):
+        value = plain(value)
+        if isinstance(value, int):
             return value
-        number = float(value)
-        return int(value) if math.isfinite(number) and number.is_integer() else number
+        number = _as_float(value)
+        return int(number) if isinstance(number, float) and number.is_integer() else number
 
     def problem(self, value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -208,11 +255,14 @@ class Categorical:
 
     def __init__(self, choices: Sequence[Scalar], default: Scalar = None, when: When = None):
         if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
-            raise FixSpace("choices must be a non-empty list", field="Categorical", value=choices, fix='Categorical(["a", "b"])')
+            raise FixSpace(
+                "choices must be a non-empty list", field="Categorical", value=choices, fix='Categorical(["a", "b"])'
+            )
+        choices = tuple(map(plain, choices))
         for i, choice in enumerate(choices):
-            if not (choice is None or isinstance(choice, str | int | float)) or choice != choice:
+            if not isinstance(choice, Scalar) or (isinstance(choice, float) and not _finite(choice)):
                 raise FixSpace(
-                    "a choice must be a string, number, boolean or None",
+                    "a choice must be a string, finite number, boolean or None",
                     field="Categorical",
                     value=choice,
                     fix="name the object by a string and look it up in your training code",
@@ -224,8 +274,8 @@ class Categorical:
                     value=list(choices),
                     fix="list every choice once",
                 )
-        object.__setattr__(self, "choices", tuple(choices))
-        object.__setattr__(self, "default", default)
+        object.__setattr__(self, "choices", choices)
+        object.__setattr__(self, "default", self.coerce(default))
         object.__setattr__(self, "when", when)
         _check_default("Categorical", self)
 
@@ -235,15 +285,11 @@ class Categorical:
 
     def coerce(self, value: Any) -> Any:
         """The listed choice that equals the value, so that a numpy scalar or 2.0 for 2 comes back plain."""
-        for choice in self.choices:
-            if isinstance(choice, str) is isinstance(value, str) and choice == value:
-                return choice
-        return value
+        return next((choice for choice in self.choices if same(choice, value)), value)
 
     def problem(self, value: Any) -> str | None:
-        for choice in self.choices:
-            if choice == value and isinstance(choice, str) is isinstance(value, str):
-                return None
+        if any(same(choice, value) for choice in self.choices):
+            return None
         return f"{value!r} is not one of {list(self.choices)!r}"
 
     def value_at(self, k: int) -> Scalar:

@@ -178,4 +178,6 @@ def stream(seed: int, index: int, salt: int = 0) -> np.random.Generator:
 
 def losses(observations: Sequence[Observation], objective: Objective, which: int = 0) -> np.ndarray:
     """(n,) first-objective losses, lower is better, NaN for failures."""
-    return np.array([np.nan if o.values is None else objective.loss(o.values[which]) for o in observations], dtype=float)
+    return np.array(
+        [np.nan if o.values is None else objective.loss(o.values[which]) for o in observations], dtype=float
+    )

@@ -80,6 +80,13 @@ class KnowsDefaults(Protocol):
         ...
 
 
+@runtime_checkable
+class FreeOfCharge(Protocol):
+    """An advisor whose calls cost no money, so that a money cap can be kept with it."""
+
+    free_of_charge: bool
+
+
 # ------------------------------------------------------------------------------------------------ runners
 
 

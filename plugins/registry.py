@@ -70,10 +70,20 @@ def _point(kind: str, name: str) -> tuple[EntryPoint, Any]:
     if not points:
         near = get_close_matches(name, names(kind), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise FixPlugin(f"there is no {singular} of this name", field=singular, value=name, fix=f"{hint}known: {', '.join(names(kind))}")
+        raise FixPlugin(
+            f"there is no {singular} of this name",
+            field=singular,
+            value=name,
+            fix=f"{hint}known: {', '.join(names(kind))}",
+        )
     if len(points) > 1:
         owners = ", ".join(_owner(p) for p in points)
-        raise FixPlugin(f"several distributions register this {singular}: {owners}", field=singular, value=name, fix="uninstall one of them")
+        raise FixPlugin(
+            f"several distributions register this {singular}: {owners}",
+            field=singular,
+            value=name,
+            fix="uninstall one of them",
+        )
     try:
         return points[0], points[0].load()
     except Exception as error:
@@ -94,7 +104,5 @@ def listing(kind: str) -> list[Listing]:
             error = None
         except FixPlugin as problem:
             error = problem.message
-        out += [
-            Listing(kind, name, _owner(p), p.dist.version if p.dist else "?", p.value, error) for p in points
-        ]
+        out += [Listing(kind, name, _owner(p), p.dist.version if p.dist else "?", p.value, error) for p in points]
     return out

@@ -1,0 +1,3 @@
+from tunewright.agent.cli.main import main
+
+main()

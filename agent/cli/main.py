@@ -1,0 +1,165 @@
+"""The commands. Each body imports what it needs, so that `--help` starts at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEFAULT_STORE = "tunewright.db"
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Commands(click.Group):
+    """The built-in commands, and those that installed plugins bring."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self._points()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (built_in := super().get_command(ctx, cmd_name)) or cmd_name not in self._points():
+            return built_in
+        try:
+            found = self._points()[cmd_name].load()
+        except Exception as error:  # a broken plugin costs its own command only
+            return _broken(cmd_name, error)
+        return found if isinstance(found, click.Command) else _broken(cmd_name, TypeError("not a click command"))
+
+    @staticmethod
+    def _points() -> dict[str, Any]:
+        return {point.name: point for point in entry_points(group="tunewright.commands")}
+
+
+def _broken(name: str, error: Exception) -> click.Command:
+    text = f"(broken plugin: {type(error).__name__}: {error})"
+
+    @click.command(name, help=text)
+    def command() -> None:
+        raise click.ClickException(text)
+
+    return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("tunewright"), prog_name="tunewright")
+def cli() -> None:
+    """Tunes hyperparameters: advice, checked against classical engines; every trial and reason in one file.
+
+    Start with `tunewright demo`: no key, no configuration.
+    """
+
+
+store_option = click.option(
+    "--store", default=DEFAULT_STORE, show_default=True, type=click.Path(path_type=Path), help="The study file."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document instead of text.")
+
+
+@cli.command()
+@click.option("--trials", default=20, show_default=True, type=click.IntRange(2), help="How many configurations to try.")
+@click.option("--store", default="tunewright-demo.db", show_default=True, type=click.Path(path_type=Path), help="The study file.")
+@json_option
+def demo(trials: int, store: Path, as_json: bool) -> None:
+    """Tune a small network on real data: no key, about a minute, ends with a table and why."""
+    from tunewright.agent.cli.demo import run
+
+    run(trials, store, as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--store", type=click.Path(path_type=Path), help="The study file, instead of the one FILE names.")
+@click.option("--study", help="The study's name, instead of the one FILE names.")
+@click.option("--trials", type=click.IntRange(1), help="Stop after this many trials of this run.")
+@click.option("--advisor", help='"rules", "openai:MODEL", or "none".')
+@click.option("--engine", help="An engine's name; see `tunewright plugins`.")
+@click.option("--workers", type=click.IntRange(1), help="Trials at once.")
+@json_option
+def tune(
+    file: Path,
+    store: Path | None,
+    study: str | None,
+    trials: int | None,
+    advisor: str | None,
+    engine: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Run the study that FILE (a study.yaml) describes; an existing one goes on."""
+    from tunewright.agent.cli.tune import run
+
+    changes = {"store": store, "study": study, "engine": engine, "advisor": advisor}
+    run(file, {k: v for k, v in changes.items() if v is not None}, trials, workers, as_json)
+
+
+@cli.command("ls")
+@store_option
+@json_option
+def list_studies(store: Path, as_json: bool) -> None:
+    """List the studies of a file."""
+    from tunewright.agent.cli import reading
+
+    reading.list_studies(store, as_json)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@store_option
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Trials to list.")
+@click.option("--sort", type=click.Choice(["number", "value"]), default="number", show_default=True, help="Latest or best first.")
+@json_option
+def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -> None:
+    """Show one study and its trials (by default the one last worked on)."""
+    from tunewright.agent.cli import reading
+
+    reading.show(store, study, limit, sort, as_json)
+
+
+@cli.command()
+@click.argument("number", type=click.IntRange(0))
+@click.option("--study", help="Its study, by default the one last worked on.")
+@store_option
+@json_option
+def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
+    """Tell why trial NUMBER was tried: proposals, checks, calls, fallbacks."""
+    from tunewright.agent.cli import reading
+
+    reading.why(store, study, number, as_json)
+
+
+@cli.command()
+@json_option
+def plugins(as_json: bool) -> None:
+    """List the installed engines, advisors, runners and other plugins."""
+    from tunewright.agent.cli import reading
+
+    reading.plugins(as_json)
+
+
+def main() -> None:
+    """Runs a command; an error of ours is one message and an exit code, anything else keeps its traceback."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("\nInterrupted. Nothing is lost: the same command goes on from here.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has left; Python would complain at exit
+        sys.exit(0)
+    except Exception as error:
+        from tunewright.engines.errors import TunewrightError
+
+        if not isinstance(error, TunewrightError):
+            raise
+        from tunewright.prompts.text import plain
+
+        click.echo(f"tunewright: {plain(str(error), 4000)}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(error, ValueError | LookupError) else EXIT_FAILED)

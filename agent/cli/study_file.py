@@ -1,0 +1,208 @@
+"""`study.yaml`: the sweep format of Weights & Biases, with conditions, constraints and a Python objective.
+
+Every mistake is named by file, key and value before a trial is spent; a key that is not known is refused, since a
+misspelt one would otherwise be ignored in silence.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tunewright.agent.settings import Budget
+from tunewright.engines.errors import FixArgument, TunewrightError
+from tunewright.engines.parameters import Categorical, Derived, Float, Int
+from tunewright.engines.space import Space
+from tunewright.engines.types import Objective
+
+METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
+LATER = {"command": "a Python `objective:`", "program": "a Python `objective:`", "early_terminate": "no early stopping"}
+TOP = ("advisor", "advisor_deadline", "budget", "constraints", "description", "engine", "method", "metric", "name",
+       "objective", "objectives", "parameters", "project", "run_cap", "safety", "seed", "store", "study", "task", "workers")  # fmt: skip
+IGNORED = ("description", "project")
+PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
+LOG = ("log_uniform_values", "q_log_uniform_values", "log_uniform", "q_log_uniform")
+NUMERIC = ("uniform", "int_uniform", "q_uniform", *LOG)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFile:
+    """What a file asks for. `arguments` are Agent's keyword arguments."""
+
+    path: Path
+    arguments: Mapping[str, Any]
+    objective: str | None
+    workers: int = 1
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(path: Path) -> StudyFile:
+    """Raises FixArgument (or FixSpace) for everything that is not understood."""
+    import yaml
+
+    if not path.is_file():
+        raise FixArgument("no such file", field="study file", value=str(path), fix="give the path of a study.yaml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FixArgument(f"not valid YAML: {error}", field=str(path)) from None
+    try:
+        return _study(path, data)
+    except TunewrightError as error:
+        raise type(error)(
+            error.message, field=f"{path.name}: {error.field}", value=error.value, fix=error.fix, **error.data
+        ) from None
+
+
+def _study(path: Path, data: Any) -> StudyFile:
+    if not isinstance(data, Mapping):
+        raise FixArgument("must be a mapping of keys", field="top level", value=data)
+    for key, instead in LATER.items():
+        if key in data:
+            raise FixArgument("is not available in this version", field=key, value=data[key], fix=f"use {instead}")
+    _known(data, TOP, "top level")
+    parameters = data.get("parameters")
+    if not isinstance(parameters, Mapping) or not parameters:
+        raise FixArgument("must map names to parameters", field="parameters", value=parameters)
+    made = {name: _parameter(str(name), entry) for name, entry in parameters.items()}
+    arguments: dict[str, Any] = {"space": Space(made, data.get("constraints") or ())}
+    arguments |= _metric(data)
+    arguments["engine"] = data.get("engine") or METHODS.get(str(data.get("method", "bayes")), data.get("method"))
+    for key in ("advisor_deadline", "safety", "seed", "task"):
+        if data.get(key) is not None:
+            arguments[key] = data[key]
+    if "advisor" in data:
+        arguments["advisor"] = None if data["advisor"] in (None, "none") else data["advisor"]
+    arguments["budget"] = _budget(data)
+    arguments["study"] = str(data.get("study") or data.get("name") or path.stem)
+    if data.get("store"):
+        arguments["store"] = path.parent / data["store"]
+    return StudyFile(path, arguments, data.get("objective"), int(data.get("workers") or 1))
+
+
+def _known(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in entry:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise FixArgument(f"unknown key {key!r}", field=where, fix=hint)
+
+
+def _metric(data: Mapping[str, Any]) -> dict[str, Any]:
+    if "objectives" in data:
+        return {"objectives": [Objective(**_goal(entry, f"objectives[{i}]")) for i, entry in enumerate(data["objectives"])]}
+    if "metric" not in data:
+        raise FixArgument("is missing", field="metric", fix="metric: {name: val_loss, goal: minimize}")
+    goal = _goal(data["metric"], "metric")
+    return {"metric": goal["name"], "direction": goal["direction"]}
+
+
+def _goal(entry: Any, where: str) -> dict[str, Any]:
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise FixArgument("needs a name", field=where, value=entry, fix="{name: val_loss, goal: minimize}")
+    _known(entry, ("name", "goal"), where)
+    return {"name": entry["name"], "direction": entry.get("goal", "minimize")}
+
+
+def _budget(data: Mapping[str, Any]) -> Budget:
+    entry = data.get("budget") or {}
+    if not isinstance(entry, Mapping):
+        raise FixArgument("must be a mapping", field="budget", value=entry, fix="budget: {trials: 50}")
+    _known(entry, ("trials", "seconds", "gpu_hours", "tokens", "usd"), "budget")
+    cap = data.get("run_cap")
+    return Budget(**({"trials": cap} if cap is not None else {}) | dict(entry))
+
+
+def _parameter(name: str, entry: Any) -> Any:
+    where = f"parameters.{name}"
+    if not isinstance(entry, Mapping):
+        raise FixArgument("must be a mapping", field=where, value=entry, fix="{min: 0.0, max: 1.0} or {values: [a, b]}")
+    _known(entry, PARAMETER, where)
+    if "derived" in entry:
+        return Derived(str(entry["derived"]))
+    common = {"when": entry.get("condition"), "default": entry.get("default")}
+    try:
+        if "value" in entry:
+            return Categorical([entry["value"]], when=common["when"])
+        if "values" in entry:
+            return Categorical(entry["values"], **common)
+        return _numeric(entry, where, common)
+    except FixArgument:
+        raise
+    except TunewrightError as error:
+        raise type(error)(error.message, field=where, value=error.value, fix=error.fix) from None
+
+
+def _numeric(entry: Mapping[str, Any], where: str, common: Mapping[str, Any]) -> Float | Int:
+    if "min" not in entry or "max" not in entry:
+        raise FixArgument("needs values, value, or min and max", field=where, value=dict(entry))
+    low, high = (_number(entry[k], f"{where}.{k}") for k in ("min", "max"))
+    whole = isinstance(low, int) and isinstance(high, int)
+    kind = entry.get("distribution") or ("int_uniform" if whole else "uniform")
+    if kind not in NUMERIC:
+        near = get_close_matches(str(kind), NUMERIC, n=1)
+        raise FixArgument(
+            "unknown distribution", field=f"{where}.distribution", value=kind, fix=near[0] if near else ", ".join(NUMERIC)
+        )
+    log = kind in LOG or bool(entry.get("log"))
+    if kind in ("log_uniform", "q_log_uniform"):  # W&B gives these bounds as natural exponents
+        low, high = math.exp(low), math.exp(high)
+    q = entry.get("q")
+    if kind == "int_uniform" or (whole and log and kind == "uniform"):
+        if not whole:
+            raise FixArgument("needs whole bounds", field=where, value=(low, high), fix="distribution: uniform")
+        return Int(int(low), int(high), log=log, step=int(q or 1), **common)
+    if kind.startswith("q_") and log:
+        raise FixArgument("a log scale cannot be quantised", field=f"{where}.q", value=q, fix="drop q, or list values")
+    return Float(low, high, log=log, step=q if kind == "q_uniform" else None, **common)
+
+
+def _number(value: Any, where: str) -> int | float:
+    """YAML 1.1 reads 1e-5, without a point, as text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FixArgument("is not a number", field=where, value=value)
+    return value
+
+
+def load_objective(file: StudyFile) -> Callable[[Any], Any]:
+    """The function that `objective: path.py:function` or `package.module:function` names, paths beside the file."""
+    spec = file.objective
+    if not isinstance(spec, str) or ":" not in spec:
+        raise FixArgument(
+            "names no function", field=f"{file.path.name}: objective", value=spec, fix="objective: train.py:objective"
+        )
+    place, _, name = spec.rpartition(":")
+    folder = file.path.resolve().parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        if place.endswith(".py"):
+            source = folder / place
+            found = importlib.util.spec_from_file_location(source.stem, source)
+            if found is None or found.loader is None or not source.is_file():
+                raise ImportError(f"no file {source.name} beside {file.path.name}")
+            module = importlib.util.module_from_spec(found)
+            sys.modules.setdefault(source.stem, module)
+            found.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+    except Exception as error:
+        raise FixArgument(
+            f"cannot be imported: {type(error).__name__}: {error}", field=f"{file.path.name}: objective", value=spec
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise FixArgument(f"{place} has no function {name}", field=f"{file.path.name}: objective", value=spec)
+    return function  # type: ignore[no-any-return]

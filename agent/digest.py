@@ -1,0 +1,304 @@
+"""What an advisor is told of a study: bounded facts, however long it runs.
+
+`build` makes plain data, which advisors without words read; `digest_text.render` makes the words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.agent import digest_stats
+from tunewright.agent.records import Curve, ProposalRecord, TrialRecord
+from tunewright.engines.parameters import Categorical
+from tunewright.engines.space import Space
+from tunewright.engines.types import Fidelity, Objective, Params, State
+from tunewright.prompts.text import plain
+
+BEST, RECENT, DIVERSE, FAILED, LIVE, CURVES = 10, 4, 6, 4, 8, 3
+CELLS = 8_000  # parameter values turned into numbers at most: the time limit of a long study
+MAX_REPEATS_READ, MAX_COMMON = 2_000, 100
+FINISHED = frozenset(state for state in State if state.finished)
+MAX_TASK, MAX_ERROR, MAX_NOTE, NOTES = 1_200, 160, 240, 4
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """The classical engine's next point and, where it has a model, what it expects there (first objective, the
+    metric's own units). `startup` marks a draw made without a model."""
+
+    name: str
+    params: Params | None = None
+    startup: bool = False
+    mean: float | None = None
+    std: float | None = None
+
+
+def build(
+    space: Space,
+    objectives: Sequence[Objective],
+    trials: Sequence[TrialRecord],
+    *,
+    task: str | None = None,
+    budget_left: int | None = None,
+    wanted: int = 1,
+    engine: EngineView | None = None,
+    default: Params | None = None,
+    fidelity: Fidelity | None = None,
+    curves: Mapping[int, Sequence[Curve]] | None = None,
+    diagnoses: Mapping[int, str] | None = None,
+    rejected: Sequence[ProposalRecord] = (),
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The digest as JSON data.
+
+    `trials` holds the finished ones in the order in which they ended, and live ones anywhere; `budget_left` counts
+    trials; `curves` and `diagnoses` (words about a curve) go by trial number, for the trials worth showing;
+    `rejected` is the last advice that was turned down, to be said once.
+
+    Keys an advisor may rely on: task, objectives, wanted, budget_left, n_trials (finished), failed (how many of
+    them), default (parameters), default_value, best, and trials: the selected ones, best first, failed ones last,
+    each with number, params (free), value (None when failed), values, state, error, source, fidelity, unit
+    (the position in [0, 1] of each number on its own scale) and at_bound ("low" or "high").
+    """
+    history = _History(space, objectives, [t for t in trials if t.state in FINISHED])
+    live = [t for t in trials if t.state not in FINISHED]
+    rows = history.rows()
+    shown = next((t for t in history.measured if t.source == "default"), None)
+    return {
+        "task": plain(task, MAX_TASK) if task else None,
+        "objectives": [{"name": o.name, "direction": o.direction} for o in objectives],
+        "fidelity": None if fidelity is None else {"name": fidelity.name, "low": fidelity.low, "high": fidelity.high},
+        "space": space.to_dict(),
+        "n_trials": len(history.finished),
+        "failed": len(history.failed),
+        "since_best": history.since_best(),
+        "budget_left": budget_left,
+        "wanted": wanted,
+        "default": None if default is None else dict(default),
+        "default_value": None if shown is None or shown.values is None else shown.values[0],
+        "best": next((row for row in rows if row["state"] != State.FAILED), None),
+        "trials": rows,
+        "noise": history.noise(),
+        "effects": history.effects(),
+        "untested": history.untested(),
+        "curves": _curves(curves or {}, objectives, [row["number"] for row in rows]),
+        "diagnoses": [
+            {"number": n, "text": plain(text, MAX_NOTE)} for n, text in list((diagnoses or {}).items())[-CURVES:]
+        ],
+        "running": [{"number": t.number} | _place(space, space.free(t.params)) for t in live[-LIVE:]],
+        "engine": None if engine is None else _engine(space, engine),
+        "rejected": [
+            {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE)}
+            for p in rejected[-3:]
+        ],
+        "notes": [plain(note, MAX_NOTE) for note in notes[-NOTES:]],
+    }
+
+
+class _History:
+    """Finished trials in numbers: everything by index into `measured` (finite values) or `finished`."""
+
+    def __init__(self, space: Space, objectives: Sequence[Objective], finished: Sequence[TrialRecord]):
+        self.space, self.objectives, self.finished = space, objectives, finished
+        self.measured: list[TrialRecord] = []
+        self.failed: list[TrialRecord] = []
+        for t in finished:
+            good = t.state is not State.FAILED and t.values is not None and all(map(math.isfinite, t.values))
+            (self.measured if good else self.failed).append(t)
+        self._index = {id(t): i for i, t in enumerate(self.measured)}
+        values = np.array([t.values for t in self.measured], dtype=float).reshape(-1, len(objectives))
+        self.losses = values * [1.0 if o.direction == "minimize" else -1.0 for o in objectives]
+        many = self.losses.shape[1] > 1 and len(self.losses) > 0
+        # Several objectives: a trial's mean rank orders them for a reader; it is no scalarisation to optimise.
+        self.loss = (
+            np.mean([digest_stats.ranks(column) for column in self.losses.T], axis=0) if many else self.losses[:, 0]
+        )
+        self.levels = np.array([math.inf if t.fidelity is None else t.fidelity for t in self.measured], dtype=float)
+        whole = np.array([t.state is State.COMPLETE for t in self.measured], dtype=bool)
+        top = self.levels[whole].max(initial=0.0)
+        # A value after less training does not compare; the best of the fully trained comes first.
+        self.partial = ~whole | (self.levels < top)
+        self.order = np.lexsort((self.loss, self.partial))
+        self.sample = _spread(len(finished), max(200, CELLS // len(space.names)))
+        self.units = self._encode([finished[i] for i in self.sample])
+
+    def _encode(self, records: Sequence[TrialRecord]) -> np.ndarray:
+        try:
+            return self.space.encode([t.params for t in records])
+        except (ValueError, TypeError, ArithmeticError):
+            # Trials from before an edit of the space have values that it no longer knows.
+            units = np.full((len(records), len(self.space.names)), np.nan)
+            for row, t in zip(units, records, strict=True):
+                if not self.space.problems(free := self.space.free(t.params)):
+                    row[:] = self.space.encode([free])[0]
+            return units
+
+    # ---------------------------------------------------------------- selection
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The best, the most recent, the most different, then one failure per reason."""
+        shown = {int(i): "best" for i in self.order[:BEST]}
+        if len(self.objectives) > 1:
+            shown |= {int(np.argmin(column)): "best" for column in self.losses.T if len(column)}
+        for i in range(len(self.measured) - 1, max(-1, len(self.measured) - 1 - RECENT), -1):
+            shown.setdefault(i, "recent")
+        for i in self._diverse(list(shown)):
+            shown[i] = "diverse"
+        out = [self._row(self.measured[i], shown[i], i) for i in self.order[np.isin(self.order, list(shown))].tolist()]
+        for group in self._reasons():
+            out.append(self._row(group[-1], "failed") | {"same_reason": len(group), "common": self._common(group)})
+        return out
+
+    def _diverse(self, chosen: Sequence[int]) -> list[int]:
+        """Farthest-first: each next trial is the one whose nearest shown trial is farthest (Gonzalez 1985)."""
+        pool = _spread(len(self.measured), max(200, CELLS // len(self.space.names)) // 4)
+        if not len(pool):
+            return []
+        units = np.nan_to_num(self._encode([self.measured[i] for i in pool]), nan=-0.5)
+        nearest = np.full(len(pool), np.inf)
+        category = np.array([isinstance(p, Categorical) for p in self.space.parameters.values()])
+
+        def seen(point: np.ndarray) -> None:
+            gap = np.abs(units - point)
+            np.minimum(nearest, np.where(category, gap > 0, gap).sum(axis=1), out=nearest)
+
+        for point in np.nan_to_num(self._encode([self.measured[i] for i in chosen]), nan=-0.5):
+            seen(point)
+        out: list[int] = []
+        for _ in range(min(DIVERSE, len(pool))):
+            far = int(np.argmax(nearest))
+            if nearest[far] <= 0:
+                break
+            out.append(int(pool[far]))
+            seen(units[far])
+        return out
+
+    def _reasons(self) -> list[list[TrialRecord]]:
+        """The failures of each of the commonest reasons, oldest first."""
+        groups: dict[str, list[TrialRecord]] = {}
+        reasons: dict[str | None, str] = {}
+        for t in self.failed:
+            if t.error not in reasons:
+                reasons[t.error] = re.sub(r"\d+", "#", _reason(t))
+            groups.setdefault(reasons[t.error], []).append(t)
+        return sorted(groups.values(), key=lambda g: (-len(g), -g[-1].number))[:FAILED]
+
+    def _common(self, group: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+        """Where failures of one reason lie together and good trials do not."""
+        good = [k for k, i in enumerate(self.sample) if id(self.finished[i]) in self._index]
+        units = self._encode([group[i] for i in _spread(len(group), MAX_COMMON)])
+        return digest_stats.common(self.space, units, self.units[good])
+
+    def _row(self, t: TrialRecord, shown_as: str, index: int | None = None) -> dict[str, Any]:
+        free = self.space.free(t.params)
+        row = {
+            "number": t.number,
+            "value": None if index is None or t.values is None else t.values[0],
+            "values": None if index is None or t.values is None else list(t.values),
+            "state": State.FAILED.value if index is None else t.state.value,
+            "error": _reason(t) if index is None else None,
+            "source": t.source,
+            "fidelity": t.fidelity,
+            "partial": index is not None and bool(self.partial[index]),
+            "shown_as": shown_as,
+        }
+        if index is not None and len(self.objectives) > 1:
+            worse = np.any(self.losses < self.losses[index], axis=1) & np.all(self.losses <= self.losses[index], axis=1)
+            row["pareto"] = not bool(worse.any())
+        products = {label: compute(free) for label, compute in digest_stats.quantities(self.space.names).items()}
+        return row | _place(self.space, free) | {"products": {k: v for k, v in products.items() if v is not None}}
+
+    # ---------------------------------------------------------------- statistics
+
+    def since_best(self) -> int | None:
+        """How many trials have finished since the best one."""
+        if not len(self.order):
+            return None
+        best = self.measured[int(self.order[0])]
+        return len(self.finished) - 1 - next(i for i, t in enumerate(self.finished) if t is best)
+
+    def effects(self) -> list[dict[str, Any]]:
+        rank = digest_stats.relative_ranks(self.loss, self.levels)
+        sampled = [self._index.get(id(self.finished[i])) for i in self.sample]
+        y = np.array([math.nan if i is None else rank[i] for i in sampled], dtype=float)
+        configs = [self.finished[i].params for i in self.sample]
+        found = digest_stats.effects(self.space, self.units, y)
+        found += digest_stats.quantity_effects(configs, y, self.space.names)
+        return sorted(found, key=lambda e: -e["strength"])
+
+    def untested(self) -> list[dict[str, Any]]:
+        if len(self.finished) < 4:
+            return []
+        return digest_stats.untested(self.space, self.units, [t.params for t in self.finished])
+
+    def noise(self) -> dict[str, Any] | None:
+        if len(self.objectives) > 1:
+            return None
+        size = min(MAX_REPEATS_READ, 2 * CELLS // len(self.space.names))
+        recent = self.measured[-size:]
+        return digest_stats.noise([t.params for t in recent], self.loss[-size:].tolist(), self.levels[-size:].tolist())
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """At most `most` indices below n, evenly spaced, the last one among them."""
+    if n <= most:
+        return np.arange(n)
+    return np.linspace(0, n - 1, most).round().astype(int)
+
+
+def _place(space: Space, params: Params) -> dict[str, Any]:
+    """params with where each number lies on its own scale, and which numbers stand at an end of their range."""
+    unit, at_bound = {}, {}
+    for name, value in params.items():
+        parameter = space.parameters.get(name)
+        if parameter is None or isinstance(parameter, Categorical) or parameter.problem(value):
+            continue
+        unit[name] = round(parameter.to_unit(value), 3)
+        if parameter.count > 2 and value in (parameter.low, parameter.high):
+            at_bound[name] = "low" if value == parameter.low else "high"
+    return {"params": dict(params), "unit": unit, "at_bound": at_bound}
+
+
+def _engine(space: Space, view: EngineView) -> dict[str, Any]:
+    place = _place(space, view.params) if view.params is not None else {"params": None}
+    return {"name": view.name, "mean": view.mean, "std": view.std, "startup": view.startup} | place
+
+
+def _reason(t: TrialRecord) -> str:
+    """One line: a traceback says what happened in its last one, anything else in its first."""
+    if t.error is None:
+        return "no reason was given" if t.state is State.FAILED else "no finite value"
+    text = t.error.strip()
+    lines = (text[-4 * MAX_ERROR :] if text.startswith("Traceback") else text[: 4 * MAX_ERROR]).splitlines() or [""]
+    return plain(lines[-1] if text.startswith("Traceback") else lines[0], MAX_ERROR) or "no reason was given"
+
+
+def _curves(
+    curves: Mapping[int, Sequence[Curve]], objectives: Sequence[Objective], shown: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A few points of the curves of shown trials, best first: the ends, the best, and some between."""
+    out = []
+    for number in sorted(curves, key=lambda n: shown.index(n) if n in shown else len(shown))[:CURVES]:
+        for curve in curves[number][:3]:
+            if not curve.steps:
+                continue
+            picked = {int(i) for i in _spread(len(curve.steps), 6)}
+            y = np.array(curve.values, dtype=float)
+            for o in objectives:
+                if o.name == curve.metric and np.isfinite(y).any():
+                    picked.add(
+                        int(
+                            np.nanargmin(np.where(np.isfinite(y), y * (1 if o.direction == "minimize" else -1), np.nan))
+                        )
+                    )
+            points = [
+                [curve.steps[i], curve.values[i] if math.isfinite(curve.values[i]) else None] for i in sorted(picked)
+            ]
+            out.append({"number": number, "metric": plain(curve.metric, 40), "points": points})
+    return out

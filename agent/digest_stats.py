@@ -1,0 +1,227 @@
+"""What a study's numbers say so far: effects, gaps and noise. Small, robust statistics for a reader, not a model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunewright.engines.parameters import Categorical, Float, Int
+from tunewright.engines.space import Space
+
+MIN_TRIALS = 6  # fewer say nothing about an effect
+FEW_VALUES = 6  # a parameter with at most so many values is read value by value
+BINS = 4
+MIN_GAP = 0.25  # of a parameter's scale
+MIN_ALIKE, ALIKE_WIDTH, ALIKE_SHARE = 3, 0.4, 0.25  # failures, part of the scale, share of the good trials there
+
+Row = Mapping[str, Any]
+
+_RATES = ("lr", "learning_rate", "eta", "learning_rate_init", "step_size")
+_BATCHES = ("batch", "batch_size")
+_MOMENTA = ("momentum", "beta1", "beta_1")
+_ROUNDS = ("n_estimators", "num_boost_round", "n_rounds", "num_rounds", "rounds", "iterations", "max_iter")
+
+
+def ranks(x: np.ndarray) -> np.ndarray:
+    """(n,) ranks from 1, ties sharing their mean."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+def relative_ranks(losses: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(n,) from 0 (best) to 1 (worst) among the trials of the same fidelity; NaN where fewer than three share it."""
+    out = np.full(len(losses), np.nan)
+    for level in np.unique(levels):
+        same = levels == level
+        if (n := int(same.sum())) >= 3:
+            out[same] = (ranks(losses[same]) - 1) / (n - 1)
+    return out
+
+
+def short(value: float, digits: int) -> str:
+    """A number for a reader: `digits` significant ones, and all of a whole part below a million."""
+    return f"{value:.0f}" if 10**digits <= abs(value) < 1e6 else f"{value:.{digits}g}"
+
+
+def few(parameter: Float | Int) -> bool:
+    return parameter.count <= FEW_VALUES
+
+
+def effects(space: Space, units: np.ndarray, rank: np.ndarray) -> list[dict[str, Any]]:
+    """How the relative rank varies with each parameter, strongest first.
+
+    units: (n, n_parameters); rank: (n,). `strength` is the share of the rank's variance between groups, less what
+    chance alone would give (epsilon squared, Kelley 1935); `trend` is Spearman's correlation with the loss and
+    `error` its standard error under independence, 1 / sqrt(n - 1).
+    """
+    out = []
+    for name, parameter, column in zip(space.names, space.parameters.values(), units.T, strict=True):
+        used = ~np.isnan(column) & ~np.isnan(rank)
+        u, y = column[used], rank[used]
+        if isinstance(parameter, Categorical) or few(parameter):
+            places, group = np.unique(u, return_inverse=True)
+            labels = [json.dumps(parameter.from_unit(place)) for place in places]
+        else:
+            places, group = np.unique(np.clip((u * BINS).astype(int), 0, BINS - 1), return_inverse=True)
+            labels = [
+                f"{short(parameter.from_unit(b / BINS), 3)} to {short(parameter.from_unit((b + 1) / BINS), 3)}"
+                for b in places
+            ]
+        ordered = not isinstance(parameter, Categorical)
+        if effect := _effect(name, u if ordered else None, y, group, labels):
+            out.append(effect)
+    return sorted(out, key=lambda e: -e["strength"])
+
+
+def quantity_effects(configs: Sequence[Row], rank: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The same for quantities that several parameters make up together, in quarters of the trials."""
+    out = []
+    for label, compute in quantities(names).items():
+        x = np.array([math.nan if (value := compute(row)) is None else value for row in configs])
+        used = ~np.isnan(x) & ~np.isnan(rank)
+        if used.sum() < MIN_TRIALS:
+            continue
+        x, y = x[used], rank[used]
+        edges = np.quantile(x, (0, 0.25, 0.5, 0.75, 1))
+        group = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, 3)
+        places, group = np.unique(group, return_inverse=True)
+        labels = [f"{short(edges[k], 2)} to {short(edges[k + 1], 2)}" for k in places]
+        if effect := _effect(label, x, y, group, labels):
+            out.append(effect)
+    return out
+
+
+def _effect(
+    name: str, x: np.ndarray | None, y: np.ndarray, group: np.ndarray, labels: Sequence[str]
+) -> dict[str, Any] | None:
+    n, k = len(y), len(labels)
+    total = float(((y - y.mean()) ** 2).sum()) if n else 0.0
+    if n < MIN_TRIALS or k < 2 or n <= k or total == 0:
+        return None
+    counts = np.bincount(group, minlength=k)
+    means = np.bincount(group, weights=y, minlength=k) / counts
+    between = float((counts * (means - y.mean()) ** 2).sum())
+    within = (total - between) / (n - k)
+    trend = None if x is None else float(np.corrcoef(ranks(x), ranks(y))[0, 1])
+    return {
+        "name": name,
+        "n": n,
+        "strength": round(max(0.0, (between - (k - 1) * within) / total), 3),
+        "trend": None if trend is None or math.isnan(trend) else round(trend, 2),
+        "error": round(1 / math.sqrt(n - 1), 2),
+        "groups": [
+            {"label": label, "rank": round(100 * float(m)), "n": int(c)}
+            for label, m, c in zip(labels, means, counts, strict=True)
+        ],
+    }
+
+
+def quantities(names: Sequence[str]) -> dict[str, Callable[[Row], float | None]]:
+    """Products that decide more than their factors, where the parameters' names allow.
+
+    lr / ((1 - momentum) * batch) is the noise scale of SGD for a given data set (Smith & Le 2018); eta * rounds is
+    how far boosting can go in all.
+    """
+    rate, batch, momentum, rounds = (_only(names, known) for known in (_RATES, _BATCHES, _MOMENTA, _ROUNDS))
+    out: dict[str, Callable[[Row], float | None]] = {}
+    if rate and (batch or momentum):
+        parts = ([f"(1-{momentum})"] if momentum else []) + ([batch] if batch else [])
+        below = "*".join(parts)
+
+        def step(row: Row) -> float | None:
+            return _ratio(row.get(rate), 1 - row.get(momentum, 0) if momentum else 1, row.get(batch) if batch else 1)
+
+        out[f"{rate}/({below})" if len(parts) > 1 else f"{rate}/{below}"] = step
+    if rate and rounds:
+        out[f"{rate}*{rounds}"] = lambda row: (
+            row[rate] * row[rounds] if _numbers(row.get(rate), row.get(rounds)) else None
+        )
+    return out
+
+
+def _only(names: Sequence[str], known: Sequence[str]) -> str | None:
+    found = [name for name in names if name.rpartition(".")[2].lower() in known]
+    return found[0] if len(found) == 1 else None
+
+
+def _numbers(*values: Any) -> bool:
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _ratio(rate: Any, rest: Any, batch: Any) -> float | None:
+    if not _numbers(rate, rest, batch) or rest * batch <= 0:
+        return None
+    return float(rate / (rest * batch))
+
+
+def untested(space: Space, units: np.ndarray, tried: Sequence[Row]) -> list[dict[str, Any]]:
+    """Values and wide ranges that no trial has used; missing values first, then the widest gaps.
+
+    units: (n, n_parameters) of trials spread over the study; `tried` all of them, to be sure of a missing value.
+    """
+    values: list[dict[str, Any]] = []
+    ranges: list[dict[str, Any]] = []
+    for name, parameter, column in zip(space.names, space.parameters.values(), units.T, strict=True):
+        u = np.sort(column[~np.isnan(column)])
+        if isinstance(parameter, Categorical) or few(parameter):
+            seen = {parameter.from_unit(float(place)) for place in np.unique(u)}
+            missing = [v for v in parameter.values(FEW_VALUES) if v not in seen]
+            missing = [v for v in missing if not any(name in row and row[name] == v for row in tried)]
+            if missing:
+                values.append({"name": name, "values": missing})
+        elif len(u):
+            edges = np.concatenate(([0.0], u, [1.0]))
+            widest = int(np.argmax(np.diff(edges)))
+            low, high = float(edges[widest]), float(edges[widest + 1])
+            if high - low >= MIN_GAP:
+                entry = {
+                    "name": name,
+                    "low": parameter.from_unit(low),
+                    "high": parameter.from_unit(high),
+                    "share": round(high - low, 2),
+                }
+                ranges.append(entry)
+    return values + sorted(ranges, key=lambda entry: -entry["share"])
+
+
+def common(space: Space, failed: np.ndarray, good: np.ndarray) -> list[dict[str, Any]]:
+    """Parameters in which failures lie close together where few good trials are: a likely cause, at most three.
+
+    failed: (n, n_parameters), at least three of them to say anything; good: (m, n_parameters).
+    """
+    out = []
+    if len(failed) < MIN_ALIKE:
+        return []
+    for name, parameter, bad, well in zip(space.names, space.parameters.values(), failed.T, good.T, strict=True):
+        if np.isnan(bad).any():
+            continue
+        low, high = float(bad.min()), float(bad.max())
+        inside = int(((well >= low) & (well <= high)).sum())
+        narrow = low == high if isinstance(parameter, Categorical) else high - low <= ALIKE_WIDTH
+        if narrow and inside <= ALIKE_SHARE * len(good):
+            entry = {
+                "name": name,
+                "low": parameter.from_unit(low),
+                "high": parameter.from_unit(high),
+                "good": inside,
+                "of": len(good),
+            }
+            out.append((inside / max(1, len(good)), high - low, entry))
+    return [entry for *_, entry in sorted(out, key=lambda item: item[:2])[:3]]
+
+
+def noise(configs: Sequence[Row], losses: Sequence[float], levels: Sequence[float]) -> dict[str, Any] | None:
+    """The pooled standard deviation of trials that repeat a configuration at the same fidelity; None without any."""
+    groups: dict[Any, list[float]] = {}
+    for config, loss, level in zip(configs, losses, levels, strict=True):
+        groups.setdefault((level, *config.items()), []).append(loss)
+    repeated = [g for g in groups.values() if len(g) > 1]
+    free = sum(len(g) - 1 for g in repeated)
+    if not free:
+        return None
+    squares = sum((x - sum(g) / len(g)) ** 2 for g in repeated for x in g)
+    return {"std": math.sqrt(squares / free), "repeats": free, "configurations": len(repeated)}

@@ -1,0 +1,88 @@
+"""A study's past, kept in memory in step with the store, which other processes may write to as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tunewright.agent.records import TrialRecord
+from tunewright.agent.view import StudyView
+from tunewright.engines.failures import failure_risk
+from tunewright.engines.novelty import distances
+from tunewright.engines.types import Proposal, State
+
+LIVE = (State.RUNNING, State.WAITING, State.PAUSED)
+
+
+class History:
+    """What arbiter, engines and digest need of every trial. `sync` first, then read.
+
+    Trials that an edit of the space has left outside it are counted and otherwise left out.
+    """
+
+    def __init__(self, view: StudyView):
+        self._view, self._store, self._study_id, self.space = view, view.store, view.record.id, view.space
+        self.finished: list[TrialRecord] = []  # in the order in which they ended
+        self.live: list[TrialRecord] = []
+        self.created = 0  # trials ever made; the next one's number
+        self.seeds = 0  # advised trials of the seed phase
+        self.advised = 0  # advised trials past it
+        self.seconds = 0.0  # of training, summed over finished trials
+        self._event = 0
+        self._by_key: dict[str, int] = {}
+        self._row: dict[int, int] = {}  # trial number -> row of _units
+        self._units: list[np.ndarray] = []
+        self._failed: dict[int, bool] = {}
+
+    def sync(self) -> list[TrialRecord]:
+        """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
+        for record in self._store.trials(self._study_id, after=self.created - 1):
+            self.created = record.number + 1
+            if record.source == "advisor":
+                self._count_advice(record)
+            if (fitted := self._view.fit(record)) is None:
+                continue
+            free = self.space.free(fitted.params)
+            self._by_key.setdefault(self.space.key(free), record.number)
+            self._row[record.number] = len(self._units)
+            self._units.append(self.space.encode([free])[0])
+        new = []
+        for record in self._store.finished_since(self._study_id, self._event):
+            self._event = record.event or self._event
+            self.seconds += (record.finished or 0.0) - (record.started or record.finished or 0.0)
+            if (fitted := self._view.fit(record)) is not None:
+                self._failed[record.number] = record.state is State.FAILED
+                new.append(fitted)
+        self.finished += new
+        live = self._store.trials(self._study_id, states=LIVE)
+        self.live = [fitted for r in live if (fitted := self._view.fit(r)) is not None]
+        return new
+
+    def _count_advice(self, record: TrialRecord) -> None:
+        decision = self._store.decision(self._study_id, record.number) or {}
+        if decision.get("phase") == "seed":
+            self.seeds += 1
+        else:
+            self.advised += 1
+
+    def pending(self, strict: bool) -> list[Proposal]:
+        """Configurations out for evaluation; a strict engine is never shown advised ones."""
+        return [
+            Proposal(self.space.free(r.params), r.fidelity) for r in self.live if not (strict and r.source == "advisor")
+        ]
+
+    def repeats(self, config: Mapping[str, Any]) -> int | None:
+        """The first trial that has this configuration, whatever became of it."""
+        return self._by_key.get(self.space.key(config))
+
+    def near(self, config: Mapping[str, Any]) -> tuple[float, float]:
+        """(distance to the nearest trial in 0..1, learned risk of failure in 0..1)."""
+        if not self._units:
+            return 1.0, 0.0
+        apart = distances(self.space, config, np.array(self._units))
+        ended = [n for n in self._failed if n in self._row]
+        rows, failed = [self._row[n] for n in ended], [self._failed[n] for n in ended]
+        risk = failure_risk(apart[rows], np.array(failed, dtype=bool)) if ended else 0.0
+        return float(apart.min()), risk

@@ -1,0 +1,172 @@
+"""The engines of a study in their fallback order: what they are told, and what happens when one breaks.
+
+State is history: an engine is built fresh and told every finished trial in the order in which they ended. When it
+raises or proposes what its space does not allow, it is set aside with the reason and the next in the order takes its
+place on the same history; `random` stands at the end of every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
+from tunewright.engines.novelty import distances
+from tunewright.engines.space import Space
+from tunewright.engines.types import Engine, Objective, Observation, Proposal, Scorer
+from tunewright.plugins import registry
+from tunewright.plugins.hooks import Source
+
+REFERENCE_CANDIDATES = 256
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One engine of the order: a registered name with options, or an object the user made."""
+
+    source: Source
+    made: Engine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    proposal: Proposal
+    source: Source
+    faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
+
+
+def choices(engine: Any, objectives: Sequence[Objective]) -> tuple[Choice, ...]:
+    """The fallback order for an `engine=` argument. Raises FixArgument or FixPlugin for what it does not know."""
+    named = list(engine) if isinstance(engine, list | tuple) and not _is_pair(engine) else [engine]
+    if not named:
+        raise FixArgument("an empty fallback order", field="engine", value=engine, fix='engine="auto"')
+    order = [_choice(one, objectives) for one in named]
+    if order[-1].source.name != "random":
+        order.append(_choice("random", objectives))
+    return tuple(order)
+
+
+def _is_pair(engine: Any) -> bool:
+    return len(engine) == 2 and isinstance(engine[0], str) and isinstance(engine[1], Mapping)
+
+
+def _choice(one: Any, objectives: Sequence[Objective]) -> Choice:
+    options: Mapping[str, Any] = {}
+    if isinstance(one, list | tuple) and _is_pair(one):
+        one, options = one
+    if one == AUTO:
+        one = "tpe" if len(objectives) == 1 else "random"
+    if isinstance(one, str):
+        kind = registry.load("engines", one)
+        source = registry.source("engines", one)
+        choice = Choice(Source(source.name, source.distribution, source.version, dict(options)))
+    elif isinstance(one, Engine):
+        kind = type(one)
+        choice = Choice(Source(kind.__name__, kind.__module__.split(".")[0], None), one)
+    else:
+        raise FixArgument(
+            "not an engine",
+            field="engine",
+            value=one,
+            fix='a name such as "tpe", ("tpe", {options}), or an Engine object',
+        )
+    if len(objectives) > 1 and not kind.capabilities.multi_objective:
+        raise FixArgument(
+            f"this engine knows one objective, the study has {len(objectives)}",
+            field="engine",
+            value=choice.source.name,
+            fix='engine="auto" picks one that knows several',
+        )
+    return choice
+
+
+class Lineup:
+    """The engine in charge, on top of its fallback order."""
+
+    def __init__(self, order: Sequence[Choice], space: Space, objectives: Sequence[Objective], seed: int):
+        self._order, self.space, self.objectives, self.seed = list(order), space, objectives, seed
+        self._history: list[Observation] = []
+        self._judge: Engine | None = None
+        self._start(0)
+
+    def _start(self, position: int) -> None:
+        self._position = position
+        choice = self._order[position]
+        try:
+            self._engine = choice.made or self._make(choice.source.name, **choice.source.options)
+            if self._history:
+                self._engine.tell(self._history)
+        except TypeError as error:
+            raise FixArgument(
+                f"does not take these options: {error}",
+                field=f"engine {choice.source.name!r}",
+                value=choice.source.options,
+            ) from None
+
+    def _make(self, name: str, **options: Any) -> Engine:
+        engine: Engine = registry.load("engines", name)(self.space, self.objectives, self.seed, **options)
+        return engine
+
+    @property
+    def source(self) -> Source:
+        return self._order[self._position].source
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """New observations in the order in which the trials ended."""
+        if not observations:
+            return
+        self._history += observations
+        self._engine.tell(observations)
+        if self._judge is not None:
+            self._judge.tell(observations)
+
+    def ask(self, index: int, pending: Sequence[Proposal]) -> Asked:
+        """Proposal `index` of whichever engine works. Raises SpaceExhausted when a finite space is used up."""
+        faults: list[str] = []
+        while True:
+            try:
+                proposal = self._engine.ask(1, pending, index=index)[0]
+                if not (problems := self.space.problems(proposal.params)):
+                    return Asked(proposal, self.source, tuple(faults))
+                fault = f"proposed what the space does not allow: {'; '.join(map(str, problems))}"
+            except SpaceExhausted:
+                raise
+            except Exception as error:  # a plugin's fault must cost a fallback, never the study
+                fault = f"{type(error).__name__}: {error}"
+            faults.append(f"{self.source.name} {fault}")
+            if self._position + 1 == len(self._order):
+                raise FixPlugin("every engine of the fallback order failed", field="engine", value=faults)
+            self._start(self._position + 1)
+
+    def _scorer(self) -> Scorer | None:
+        """The engine where it can score, else a TPE told the same trials."""
+        if isinstance(self._engine, Scorer):
+            return self._engine
+        if len(self.objectives) > 1:
+            return None
+        if self._judge is None:
+            self._judge = self._make("tpe")
+            self._judge.tell(self._history)
+        return self._judge if isinstance(self._judge, Scorer) else None
+
+    def reference(self, index: int) -> tuple[float, ...]:
+        """(256,) scores of the generator's own candidates; empty while there is no model that tells them apart."""
+        scorer = self._scorer()
+        if scorer is None:
+            return ()
+        scores = np.asarray(scorer.score(scorer.candidates(REFERENCE_CANDIDATES, index=index)), dtype=float)
+        return () if np.ptp(scores) == 0 else tuple(scores.tolist())
+
+    def score(self, configs: Sequence[Mapping[str, Any]]) -> list[float]:
+        scorer = self._scorer()
+        assert scorer is not None, "scores are asked for only where there is a reference"
+        return [float(s) for s in scorer.score(configs)]
+
+
+def nearest(space: Space, config: Mapping[str, Any], units: np.ndarray) -> float:
+    """Distance of a configuration to the nearest of (n, d) encoded ones, 0..1; 1 when there is none."""
+    return float(distances(space, config, units).min()) if len(units) else 1.0

@@ -1,0 +1,96 @@
+"""A study is created, or taken up again by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunewright.agent import settings
+from tunewright.agent.records import StudyRecord
+from tunewright.agent.store import Store
+from tunewright.engines.errors import FixArgument, FixSpace
+from tunewright.engines.space import Space
+from tunewright.engines.types import Objective
+
+
+def open_study(
+    store: Store,
+    name: str,
+    space: Space | None,
+    objectives: tuple[Objective, ...] | None,
+    seed: int | None,
+    config: Mapping[str, Any],
+) -> StudyRecord:
+    """The stored study of this name, checked against the arguments, or a new one. Raises FixArgument, FixSpace."""
+    known = store.study(name)
+    if known is not None:
+        return _resume(store, known, space, objectives, seed, config)
+    if space is None:
+        raise FixArgument(
+            f"the study {name!r} is new and needs one", field="space", fix='space={"lr": Float(1e-5, 1e-1, log=True)}'
+        )
+    if objectives is None:
+        raise FixArgument(f"the study {name!r} is new and needs one", field="metric", fix='metric="val_loss"')
+    if clash := {o.name for o in objectives} & set(space.declared):
+        raise FixArgument("is the name of a parameter too", field="metric", value=min(clash), fix="rename one of them")
+    return store.create_study(
+        name,
+        space=space.to_dict(),
+        objectives=[{"name": o.name, "direction": o.direction} for o in objectives],
+        seed=seed or 0,
+        config=config,
+        environment=settings.environment(),
+    )
+
+
+def _resume(
+    store: Store,
+    known: StudyRecord,
+    space: Space | None,
+    objectives: tuple[Objective, ...] | None,
+    seed: int | None,
+    config: Mapping[str, Any],
+) -> StudyRecord:
+    if space is not None and (lines := difference(Space.from_dict(known.space), space)):
+        raise FixSpace(
+            f"the study {known.name!r} was made with another space: {'; '.join(lines)}",
+            field="space",
+            fix="leave space out to resume it, call edit_space() to change it, or pick a new study name",
+        )
+    stored = [(o["name"], o["direction"]) for o in known.objectives]
+    if objectives is not None and (given := [(o.name, o.direction) for o in objectives]) != stored:
+        raise FixArgument(
+            f"the study {known.name!r} was made with {stored}",
+            field="metric",
+            value=given,
+            fix="leave metric and direction out to resume it, or pick a new study name",
+        )
+    if seed is not None and seed != known.seed:
+        raise FixArgument(
+            f"the study {known.name!r} was made with seed {known.seed}",
+            field="seed",
+            value=seed,
+            fix="leave seed out to resume it",
+        )
+    config = {**config, "task": config["task"] or known.config.get("task")}
+    if config != known.config:
+        store.update_config(known.id, config)
+    return known
+
+
+def difference(old: Space, new: Space) -> list[str]:
+    """What changes from one space to another, a line each; empty when nothing does."""
+    before, after = old.to_dict(), new.to_dict()
+    a, b = before["parameters"], after["parameters"]
+    lines = [f"{n} removed" for n in a if n not in b] + [f"{n} added" for n in b if n not in a]
+    lines += [f"{n}: {a[n]} -> {b[n]}" for n in a if n in b and a[n] != b[n]]
+    if before["constraints"] != after["constraints"]:
+        lines.append(f"constraints: {before['constraints']} -> {after['constraints']}")
+    return lines
+
+
+def plain(engine: Any) -> Any:
+    """An `engine=` argument as the file keeps it."""
+    if isinstance(engine, list | tuple):
+        return [plain(one) for one in engine]
+    return engine if isinstance(engine, str | Mapping) else type(engine).__name__

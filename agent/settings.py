@@ -1,0 +1,171 @@
+"""What a study is told at its start: arguments checked and put into one form, before a trial is spent."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from tunewright.engines.errors import FixArgument
+from tunewright.engines.space import Space
+from tunewright.engines.types import Objective
+from tunewright.plugins import registry
+from tunewright.plugins.hooks import Advisor, FreeOfCharge, Source
+
+Safety = Literal["shared", "strict"]
+ASSUMED_TRIALS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Caps on a whole study, resumed or not; None is no cap.
+
+    `seconds` counts the time that trials train, added up over trials. `tokens` and `usd` count the advisor's calls,
+    each reserved at its worst case before it is made.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+    gpu_hours: float | None = None
+    tokens: int | None = None
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is None:
+                continue
+            whole = name in ("trials", "tokens")
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
+                raise FixArgument(
+                    f"must be a {'whole ' if whole else ''}number above zero, or None",
+                    field=f"budget.{name}",
+                    value=value,
+                )
+        if self.gpu_hours is not None:
+            raise FixArgument(
+                "trials have no GPU slots yet whose hours could be counted",
+                field="budget.gpu_hours",
+                value=self.gpu_hours,
+                fix="use seconds",
+            )
+
+    @property
+    def assumed_trials(self) -> int:
+        return self.trials or ASSUMED_TRIALS
+
+
+def space_of(space: Any) -> Space:
+    if isinstance(space, Space):
+        return space
+    if isinstance(space, str | Path):
+        path = Path(space)
+        if not path.is_file():
+            raise FixArgument(
+                "no such file", field="space", value=str(path), fix="a .yaml or .json space file, or a mapping"
+            )
+        text = path.read_text(encoding="utf-8")
+        return Space.from_json(text) if path.suffix == ".json" else Space.from_yaml(text)
+    return Space(space)
+
+
+def objectives_of(
+    metric: str | None, direction: str | None, objectives: Sequence[Objective] | None
+) -> tuple[Objective, ...] | None:
+    """The objectives, or None where the caller named none."""
+    if objectives is not None:
+        if metric is not None or direction is not None:
+            raise FixArgument("given beside metric or direction", field="objectives", fix="use one or the other")
+        found = tuple(objectives)
+        if not found or not all(isinstance(o, Objective) for o in found):
+            raise FixArgument(
+                "must be a list of Objective",
+                field="objectives",
+                value=objectives,
+                fix='[Objective("acc", "maximize")]',
+            )
+        if len({o.name for o in found}) != len(found):
+            raise FixArgument("two objectives have the same name", field="objectives", value=[o.name for o in found])
+        return found
+    if metric is None and direction is None:
+        return None
+    if metric is None:
+        raise FixArgument("needs a metric to apply to", field="direction", value=direction, fix='metric="val_loss"')
+    return (Objective(metric, direction or "minimize"),)  # type: ignore[arg-type]
+
+
+def safety_of(safety: str) -> Safety:
+    if safety == "shared":
+        return "shared"
+    if safety == "strict":
+        return "strict"
+    raise FixArgument("unknown mode", field="safety", value=safety, fix='"shared" or "strict"')
+
+
+def advisor_of(advisor: Any) -> tuple[Advisor | None, Source | None]:
+    """The advisor for an `advisor=` argument and where it came from. Raises FixArgument or FixPlugin."""
+    if advisor is None:
+        return None, None
+    if isinstance(advisor, str):
+        name, _, model = advisor.partition(":")
+        made: Advisor = registry.load("advisors", name)(model or None)
+        return made, registry.source("advisors", name)
+    if isinstance(advisor, Advisor):
+        return advisor, Source(advisor.name)
+    raise FixArgument(
+        "not an advisor",
+        field="advisor",
+        value=advisor,
+        fix='None, "rules", "openai:MODEL" or an object with complete()',
+    )
+
+
+def check_money(budget: Budget, advisor: Advisor | None) -> None:
+    """A money cap can only be kept where a call's worst case is known."""
+    if budget.usd is not None and advisor is not None and not isinstance(advisor, FreeOfCharge):
+        raise FixArgument(
+            f"the price of {label(advisor)} is unknown, so a money cap cannot be kept",
+            field="budget.usd",
+            value=budget.usd,
+            fix="cap tokens instead: Budget(tokens=100_000)",
+        )
+
+
+def label(advisor: Advisor) -> str:
+    return f"{advisor.name}:{advisor.model}" if advisor.model else advisor.name
+
+
+def environment() -> dict[str, Any]:
+    """Where a study was made: versions, platform and the git revision of the working directory."""
+    packages = {}
+    for package in ("tunewright", "numpy", "scikit-learn", "scipy", "torch", "xgboost", "lightgbm"):
+        try:
+            packages[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "git": _git_revision(),
+        "program": Path(sys.argv[0]).name,
+        "cwd": os.path.basename(os.getcwd()),
+    }
+
+
+def _git_revision() -> dict[str, Any] | None:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+
+    try:
+        return {
+            "revision": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None

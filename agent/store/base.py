@@ -1,0 +1,45 @@
+"""What the parts of the store share: the connection, the clock, the cleaner of texts and the event log's pen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tunewright.agent.errors import UnknownTrial
+from tunewright.agent.store.buffer import PointBuffer
+from tunewright.agent.store.codec import Cleaner, dumps
+from tunewright.agent.store.connection import Connection
+
+INDEXED = 20_000
+"""Characters of one text that full-text search sees."""
+
+
+class Base:
+    def __init__(self, connection: Connection, clock: Callable[[], float], cleaner: Cleaner):
+        self._connection, self._clock, self._clean = connection, clock, cleaner
+        self._buffer = PointBuffer(connection)
+        self._trial_rows: dict[tuple[int, int], int] = {}  # (study, number) -> trials.id, which never changes
+
+    def _event(self, db: Any, study_id: int, number: int | None, kind: str, payload: Mapping[str, Any]) -> int:
+        """Within the caller's transaction. The payload must be clean already."""
+        text, now = dumps(payload, "event"), self._clock()
+        return self._insert(
+            db, "events", {"study": study_id, "number": number, "kind": kind, "payload": text, "created": now}
+        )
+
+    def _insert(self, db: Any, table: str, row: Mapping[str, Any]) -> int:
+        """Within the caller's transaction; returns the new row's id."""
+        marks = ", ".join(f":{column}" for column in row)
+        return int(db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row).lastrowid)
+
+    def _index(self, db: Any, text: str | None, kind: str, study_id: int, number: int | None, ref: int) -> None:
+        """Makes a clean text findable. `ref` is the id of the row it stands in (a trial's is its number)."""
+        if text:
+            row = [text[:INDEXED], kind, study_id, number, ref]
+            db.execute("INSERT INTO texts (text, kind, study, number, ref) VALUES (?, ?, ?, ?, ?)", row)
+
+    def _trial_id(self, db: Any, study_id: int, number: int) -> int:
+        row = db.execute("SELECT id FROM trials WHERE study = ? AND number = ?", [study_id, number]).fetchone()
+        if row is None:
+            raise UnknownTrial("there is no such trial", field="trial", value=number, fix="list them: tunewright show")
+        return int(row[0])

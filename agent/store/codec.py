@@ -1,0 +1,59 @@
+"""How Python values become text in the file and come back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tunewright.engines.errors import FixArgument
+
+Redact = Callable[[str], str]
+
+
+def dumps(value: Any, field: str) -> str:
+    """Strict JSON. Raises FixArgument where a value has no exact counterpart (NaN, infinity, foreign types)."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        fix = "plain finite numbers, strings, booleans, lists and dicts"
+        raise FixArgument(f"cannot be stored: {error}", field=field, value=value, fix=fix) from error
+
+
+def loads(text: str) -> Any:
+    return json.loads(text)
+
+
+def kind_of(value: float) -> str | None:
+    """None for a finite number, else the word that stands for it in the file."""
+    if math.isfinite(value):
+        return None
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+class Cleaner:
+    """Takes secrets out of free text and makes it storable."""
+
+    def __init__(self, redact: Redact):
+        self._redact = redact
+
+    def text(self, text: str) -> str:
+        # Captured output may hold half a character, which UTF-8 refuses, or a zero byte, which ends a C string.
+        whole = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+        return self._redact(whole)
+
+    def maybe(self, text: str | None) -> str | None:
+        return None if text is None else self.text(text)
+
+    def tree(self, value: Any) -> Any:
+        """The same plain data with every string cleaned; numbers that are not finite become "nan", "inf" or "-inf"."""
+        if isinstance(value, str):
+            return self.text(str(value))
+        if isinstance(value, float):
+            return kind_of(value) or value
+        if isinstance(value, Mapping):
+            return {self.text(str(key)): self.tree(item) for key, item in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, bytes):
+            return [self.tree(item) for item in value]
+        return value

@@ -1,0 +1,52 @@
+"""Training curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tunewright.agent.records import Curve
+from tunewright.agent.store.base import Base
+from tunewright.engines.errors import FixArgument
+
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class Metrics(Base):
+    """One value per (trial, metric, step): the last one reported wins, also over an earlier attempt's."""
+
+    def report(self, study_id: int, number: int, step: float, metrics: Mapping[str, float]) -> None:
+        """Takes points at once and writes them within about a second, or when 256 wait.
+
+        A value may be NaN or infinite, a step may not. Raises UnknownTrial.
+        """
+        step = float(step)
+        if not math.isfinite(step):
+            raise FixArgument("a step is a finite number", field="step", value=step, fix="0, 1, 2, ...")
+        trial = self._trial_rows.get((study_id, number))
+        if trial is None:
+            with self._connection.read() as db:
+                trial = self._trial_rows[study_id, number] = self._trial_id(db, study_id, number)
+        self._buffer.add(trial, step, metrics)
+
+    def flush(self) -> None:
+        """Writes the reports that wait."""
+        self._buffer.flush()
+
+    def curve(self, study_id: int, number: int, metric: str) -> Curve:
+        """Empty for a metric that was never reported. Raises UnknownTrial."""
+        self.flush()
+        with self._connection.read() as db:
+            trial = self._trial_id(db, study_id, number)
+            sql = "SELECT step, value, kind FROM metrics WHERE trial = ? AND metric = ? ORDER BY step"
+            rows = db.execute(sql, [trial, metric]).fetchall()
+        values = tuple(_SPECIAL[kind] if kind else value for _, value, kind in rows)
+        return Curve(metric, tuple(row[0] for row in rows), values)
+
+    def metric_names(self, study_id: int, number: int) -> list[str]:
+        """In alphabetical order."""
+        self.flush()
+        with self._connection.read() as db:
+            trial = self._trial_id(db, study_id, number)
+            rows = db.execute("SELECT DISTINCT metric FROM metrics WHERE trial = ? ORDER BY metric", [trial])
+            return [row[0] for row in rows]

@@ -1,0 +1,338 @@
+"""Trials: from creation to their one result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tunewright.agent.errors import AlreadyObserved, StudyMoved
+from tunewright.agent.records import Owner, ProposalRecord, ProposalStatus, TrialRecord, TrialSource
+from tunewright.agent.store.buffer import Points
+from tunewright.agent.store.calls import Calls
+from tunewright.agent.store.codec import dumps, loads
+from tunewright.agent.store.metrics import Metrics
+from tunewright.agent.store.owner import is_dead
+from tunewright.agent.store.proposals import Proposals
+from tunewright.agent.store.studies import Studies
+from tunewright.engines.errors import FixArgument
+from tunewright.engines.types import State
+
+_FIELDS = (
+    "number", "attempt", "state", "params", "source", "proposer", "seed",
+    "error", "fidelity", "resume_from", "created", "started", "finished", "event",
+)  # fmt: skip
+
+
+class Trials(Studies, Proposals, Metrics, Calls):
+    # ------------------------------------------------------------------------------------------------ creating
+
+    def create_trial(
+        self,
+        study_id: int,
+        *,
+        expected_number: int,
+        params: Mapping[str, Any],
+        source: TrialSource,
+        proposer: str,
+        seed: int,
+        fidelity: int | None = None,
+        resume_from: int | None = None,
+        owner: Owner | None = None,
+        decision: Mapping[str, Any] | None = None,
+        proposals: Sequence[ProposalRecord] = (),
+        updates: Mapping[int, tuple[ProposalStatus, str | None]] | None = None,
+        taken_proposal: int | None = None,
+        taken_id: int | None = None,
+        queue_id: int | None = None,
+    ) -> TrialRecord:
+        """A running trial with all that led to it, in one transaction.
+
+        `updates` changes earlier proposals by id; `taken_proposal` (an index into `proposals`) or `taken_id` (a stored
+        one) became this trial; `queue_id` is the item it takes from the queue. Raises StudyMoved, and stores nothing,
+        when another process created trial `expected_number` or took the item.
+        """
+        now = self._clock()
+        with self._connection.write() as db:
+            self._study(db, study_id)
+            sql = "SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?"
+            number = int(db.execute(sql, [study_id]).fetchone()[0])
+            if number != expected_number:
+                raise _moved("another process created a trial", expected=expected_number, next=number)
+            facts = {
+                "attempt": 1, "params": dict(params), "source": source, "proposer": proposer,
+                "seed": seed, "fidelity": fidelity, "resume_from": resume_from,
+            }  # fmt: skip
+            row = {
+                **facts, "params": dumps(facts["params"], "params"), "study": study_id, "number": number,
+                "state": State.RUNNING.value, "created": now, "started": now, **_owner_columns(owner),
+            }  # fmt: skip
+            trial_id = self._insert(db, "trials", row)
+            if queue_id is not None:
+                sql = "UPDATE queue SET taken_by = ? WHERE id = ? AND study = ? AND taken_by IS NULL"
+                if db.execute(sql, [number, queue_id, study_id]).rowcount == 0:
+                    raise _moved("another process took the queued configuration", queue_id=queue_id)
+            if decision is not None:
+                body = dumps(self._clean.tree(decision), "decision")
+                db.execute("INSERT INTO decisions (trial, body, created) VALUES (?, ?, ?)", [trial_id, body, now])
+            ids = self._insert_proposals(db, study_id, number, proposals)
+            self._change_proposals(db, updates or {})
+            taken = taken_id if taken_proposal is None else ids[taken_proposal]
+            if taken is not None:
+                self._take_proposal(db, study_id, taken, number)
+            facts |= {"created": now, "owner": _owner_columns(owner), "queue_id": queue_id, "proposal": taken}
+            self._event(db, study_id, number, "trial_created", facts)
+            return self._one(db, study_id, number)
+
+    # ------------------------------------------------------------------------------------------------ ending
+
+    def finish(
+        self,
+        study_id: int,
+        number: int,
+        state: State,
+        values: Sequence[float] | None,
+        error: str | None = None,
+        *,
+        attempt: int,
+    ) -> TrialRecord:
+        """The first result of a trial stands, whichever attempt it comes from.
+
+        The same values again change nothing; other values are kept as a repeat and raise AlreadyObserved. The failure
+        of an attempt that was given up while a later one runs is kept as a repeat too and ends nothing.
+        """
+        state, result, error = State(state), _checked(State(state), values), self._clean.maybe(error)
+        points: Points = []
+        with self._connection.write() as db:
+            trial_id = self._trial_id(db, study_id, number)
+            trial = self._one(db, study_id, number)
+            if not 1 <= attempt <= trial.attempt:
+                fix = f"1 to {trial.attempt}"
+                raise FixArgument("the trial has had no such attempt", field="attempt", value=attempt, fix=fix)
+            again = trial.state.finished and trial.values == result
+            stale = not trial.state.finished and state is State.FAILED and attempt < trial.attempt
+            if stale or (trial.state.finished and not again):
+                self._store_repeat(db, study_id, trial_id, number, attempt, state, result, error)
+            elif not again:
+                points = self._buffer.write(db)
+                self._store_result(db, study_id, trial_id, number, attempt, state, result, error)
+            after = self._one(db, study_id, number)
+        self._buffer.forget(points)
+        if trial.state.finished and not again:
+            message = f"trial {number} has a result already; the new one is kept as a repeat"
+            facts = {"number": number, "first": trial.values, "second": result}
+            raise AlreadyObserved(message, field="values", value=result, fix="agent.why(trial) shows both", **facts)
+        return after
+
+    def _store_result(
+        self,
+        db: Any,
+        study_id: int,
+        trial_id: int,
+        number: int,
+        attempt: int,
+        state: State,
+        values: tuple[float, ...] | None,
+        error: str | None,
+    ) -> None:
+        now = self._clock()
+        payload = {"state": state.value, "values": values, "error": error, "attempt": attempt, "finished": now}
+        event = self._event(db, study_id, number, "trial_finished", payload)
+        sql = "UPDATE trials SET state = ?, error = ?, finished = ?, event = ? WHERE id = ?"
+        db.execute(sql, [state.value, error, now, event, trial_id])
+        for objective, value in enumerate(values or ()):
+            db.execute('INSERT INTO "values" (trial, objective, value) VALUES (?, ?, ?)', [trial_id, objective, value])
+        self._index(db, error, "error", study_id, number, number)
+
+    def _store_repeat(
+        self,
+        db: Any,
+        study_id: int,
+        trial_id: int,
+        number: int,
+        attempt: int,
+        state: State,
+        values: tuple[float, ...] | None,
+        error: str | None,
+    ) -> None:
+        now = self._clock()
+        sql = 'INSERT INTO repeats (trial, attempt, state, "values", error, created) VALUES (?, ?, ?, ?, ?, ?)'
+        stored = None if values is None else dumps(values, "values")
+        db.execute(sql, [trial_id, attempt, state.value, stored, error, now])
+        payload = {"state": state.value, "values": values, "error": error, "attempt": attempt}
+        self._event(db, study_id, number, "trial_repeated", payload)
+
+    def repeats(self, study_id: int, number: int) -> list[tuple[float, ...] | None]:
+        """The values of results that came after the first, None for a failure, in the order they came."""
+        with self._connection.read() as db:
+            trial_id = self._trial_id(db, study_id, number)
+            rows = db.execute('SELECT "values" FROM repeats WHERE trial = ? ORDER BY id', [trial_id])
+            return [None if row[0] is None else tuple(loads(row[0])) for row in rows]
+
+    # ------------------------------------------------------------------------------------------------ in between
+
+    def set_state(
+        self, study_id: int, number: int, state: State, *, fidelity: int | None = None, owner: Owner | None = None
+    ) -> TrialRecord:
+        """Pauses a trial, lets it wait, or runs it on as `owner`'s; `fidelity` is how far to train it from now on.
+
+        Raises StudyMoved when it has ended, or is to run and runs already.
+        """
+        state = State(state)
+        if state.finished:
+            raise FixArgument("a trial ends through finish", field="state", value=state.value, fix="Store.finish(...)")
+        with self._connection.write() as db:
+            trial = self._unended(db, study_id, number)
+            if state is State.RUNNING is trial.state:
+                raise _moved(f"trial {number} runs already", number=number)
+            changes: dict[str, Any] = {"state": state.value, **_owner_columns(owner)}
+            if fidelity is not None:
+                changes["fidelity"] = fidelity
+            self._change(db, study_id, number, "trial_changed", changes)
+            return self._one(db, study_id, number)
+
+    def release(self, study_id: int, number: int) -> TrialRecord:
+        """Back to waiting, as its next attempt: for a trial whose process will not come back. Raises StudyMoved when it
+        has ended."""
+        with self._connection.write() as db:
+            self._requeue(db, study_id, self._unended(db, study_id, number))
+            return self._one(db, study_id, number)
+
+    def requeue_dead(self, study_id: int) -> list[int]:
+        """Numbers of the running trials whose process on this host is gone; they wait for their next attempt.
+
+        Calls that dead processes left open are marked abandoned.
+        """
+        self._abandon_dead_calls()
+        with self._connection.write() as db:
+            sql = "SELECT number, owner_host, owner_boot, owner_pid, owner_started FROM trials"
+            where = " WHERE study = ? AND state = 'running' AND owner_host IS NOT NULL ORDER BY number"
+            rows = db.execute(sql + where, [study_id]).fetchall()
+            dead = [int(number) for number, *owner in rows if is_dead(Owner(*owner))]
+            for number in dead:
+                self._requeue(db, study_id, self._one(db, study_id, number))
+            return dead
+
+    def next_waiting(self, study_id: int, owner: Owner | None) -> TrialRecord | None:
+        """The lowest waiting trial, now running and `owner`'s; None when none waits."""
+        with self._connection.write() as db:
+            sql = "SELECT min(number) FROM trials WHERE study = ? AND state = 'waiting'"
+            number = db.execute(sql, [study_id]).fetchone()[0]
+            if number is None:
+                return None
+            changes = {"state": State.RUNNING.value, "started": self._clock(), **_owner_columns(owner)}
+            self._change(db, study_id, int(number), "trial_changed", changes)
+            return self._one(db, study_id, int(number))
+
+    def _unended(self, db: Any, study_id: int, number: int) -> TrialRecord:
+        trial = self._one(db, study_id, number)
+        if trial.state.finished:
+            raise _moved(f"trial {number} has ended: {trial.state.value}", number=number)
+        return trial
+
+    def _requeue(self, db: Any, study_id: int, trial: TrialRecord) -> None:
+        changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1, **_owner_columns(None)}
+        self._change(db, study_id, trial.number, "trial_requeued", changes)
+
+    def _change(self, db: Any, study_id: int, number: int, kind: str, changes: Mapping[str, Any]) -> None:
+        assignments = ", ".join(f"{column} = :{column}" for column in changes)
+        sql = f"UPDATE trials SET {assignments} WHERE study = :study AND number = :number"
+        db.execute(sql, {**changes, "study": study_id, "number": number})
+        self._event(db, study_id, number, kind, changes)
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def trial(self, study_id: int, number: int) -> TrialRecord:
+        """Raises UnknownTrial."""
+        with self._connection.read() as db:
+            return self._one(db, study_id, number)
+
+    def trials(
+        self,
+        study_id: int,
+        *,
+        states: Iterable[State] | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> list[TrialRecord]:
+        """By number, ascending, or descending with `newest_first`; `after` is the last number of the page before."""
+        where: list[str] = ["study = ?"]
+        arguments: list[Any] = [study_id]
+        if states is not None:
+            named = [State(state).value for state in states]
+            where.append(f"state IN ({', '.join('?' * len(named))})")
+            arguments += named
+        if after is not None:
+            where.append("number < ?" if newest_first else "number > ?")
+            arguments.append(after)
+        order = "number DESC" if newest_first else "number"
+        with self._connection.read() as db:
+            return _read(db, " AND ".join(where), arguments, order, limit)
+
+    def running(self, study_id: int) -> list[TrialRecord]:
+        return self.trials(study_id, states=[State.RUNNING])
+
+    def count(self, study_id: int) -> dict[State, int]:
+        """Trials in each state; every state is a key."""
+        with self._connection.read() as db:
+            return self._counts(db, study_id)
+
+    def best(self, study_id: int, *, maximize: bool) -> TrialRecord | None:
+        """The complete trial with the best first value, the earliest of equals; None before there is one."""
+        with self._connection.read() as db:
+            number = self._best(db, study_id, maximize)[1]
+            return None if number is None else self._one(db, study_id, number)
+
+    def finished_since(self, study_id: int, event_id: int) -> list[TrialRecord]:
+        """Trials that ended after that event, in the order in which they ended."""
+        with self._connection.read() as db:
+            return _read(db, "study = ? AND event > ?", [study_id, event_id], "event", None)
+
+    def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
+        self._trial_id(db, study_id, number)
+        return _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)[0]
+
+
+def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | None) -> list[TrialRecord]:
+    """One row per trial and objective, gathered into records; `limit` counts trials."""
+    page = f"SELECT id, {', '.join(_FIELDS)} FROM trials WHERE {where} ORDER BY {order} LIMIT ?"
+    columns = ", ".join(f"t.{field}" for field in _FIELDS)
+    sql = f'SELECT {columns}, v.value FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
+    sql += f" ORDER BY t.{order}, v.objective"
+    found: list[dict[str, Any]] = []
+    for row in db.execute(sql, [*arguments, -1 if limit is None else limit]):
+        if not found or found[-1]["number"] != row[0]:
+            found.append(dict(zip(_FIELDS, row, strict=False)) | {"values": ()})
+        if row[-1] is not None:
+            found[-1]["values"] += (row[-1],)
+    return [_record(fields) for fields in found]
+
+
+def _record(fields: dict[str, Any]) -> TrialRecord:
+    fields["state"], fields["params"] = State(fields["state"]), loads(fields["params"])
+    fields["values"] = fields["values"] or None
+    return TrialRecord(**fields)
+
+
+def _checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] | None:
+    if not state.finished:
+        raise FixArgument("not a final state", field="state", value=state.value, fix="complete, stopped or failed")
+    if values is None:
+        if state is State.COMPLETE:
+            raise FixArgument("a complete trial has values", field="values", value=values, fix="one per objective")
+        return None
+    result = tuple(float(value) for value in values)
+    if state is State.FAILED or not result or not all(math.isfinite(value) for value in result):
+        fix = "finish it as failed, without values"
+        raise FixArgument("a result is finite and a failure has none", field="values", value=result, fix=fix)
+    return result
+
+
+def _owner_columns(owner: Owner | None) -> dict[str, Any]:
+    host, boot, pid, started = (owner.host, owner.boot, owner.pid, owner.started) if owner else (None,) * 4
+    return {"owner_host": host, "owner_boot": boot, "owner_pid": pid, "owner_started": started}
+
+
+def _moved(message: str, **facts: Any) -> StudyMoved:
+    return StudyMoved(message, field="study", fix="read the study again and repeat", **facts)

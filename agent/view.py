@@ -1,0 +1,82 @@
+"""A stored study, read: what the agent, the command line and every other reader ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tunewright.agent.records import StudyRecord, TrialRecord
+from tunewright.agent.store import Store
+from tunewright.agent.why import Why, explain
+from tunewright.engines.errors import FixArgument
+from tunewright.engines.pareto import pareto_front
+from tunewright.engines.space import Space
+from tunewright.engines.types import Objective, Observation, Point, State
+
+
+class StudyView:
+    """Reads one study of a store; nothing here writes."""
+
+    def __init__(self, store: Store, record: StudyRecord):
+        self.store, self.record = store, record
+        self.space = Space.from_dict(record.space)
+        self.objectives = tuple(Objective(o["name"], o["direction"]) for o in record.objectives)  # type: ignore[arg-type]
+
+    def trials(self) -> list[TrialRecord]:
+        return self.store.trials(self.record.id)
+
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the best value, the earliest of equals. Raises FixArgument for several objectives."""
+        if len(self.objectives) > 1:
+            raise FixArgument("the study has several objectives", field="best", fix="read its Pareto front")
+        return self.store.best(self.record.id, maximize=self.objectives[0].direction == "maximize")
+
+    def pareto(self) -> list[TrialRecord]:
+        """Complete trials that no other dominates, in order of number."""
+        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
+        if not complete:
+            return []
+        table = [[o.loss(v) for o, v in zip(self.objectives, r.values or (), strict=True)] for r in complete]
+        return [complete[i] for i in pareto_front(np.array(table))]
+
+    def curve(self, number: int, metric: str | None = None) -> Sequence[Point]:
+        """(step, value), steps ascending; of the first objective where no metric is named."""
+        curve = self.store.curve(self.record.id, number, metric or self.objectives[0].name)
+        return list(zip(curve.steps, curve.values, strict=True))
+
+    def why(self, number: int) -> Why:
+        return explain(self.store, self.record, number)
+
+    def importance(self) -> dict[str, float]:
+        from tunewright.engines.importance import importance
+
+        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
+        observations = [self.observation(fitted) for r in complete if (fitted := self.fit(r)) is not None]
+        return importance(self.space, observations, self.objectives[0], self.record.seed)
+
+    def fit(self, record: TrialRecord) -> TrialRecord | None:
+        """The trial in today's space, None when it lies outside.
+
+        After an edit of the space, parameters that a trial did not know count at their default (or middle).
+        """
+        free = self.space.free(record.params)
+        if not self.space.problems(free):
+            return record
+        base = self.space.default(free) or {}
+        free = {**base, **{n: v for n, v in free.items() if n in base}}
+        if not free or self.space.problems(free):
+            return None
+        return replace(record, params=self.space.complete(free))
+
+    def observation(self, record: TrialRecord) -> Observation:
+        """A finished trial that fits, as engines see it."""
+        return Observation(
+            number=record.number,
+            params=self.space.free(record.params),
+            values=record.values,
+            state=record.state,
+            fidelity=record.fidelity,
+            own=record.source == "engine",
+        )

@@ -1,0 +1,126 @@
+"""Why a trial was tried: its decision and every proposal beside it, read back from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tunewright.agent.records import CallRecord, ProposalRecord, StudyRecord, TrialRecord
+from tunewright.agent.store import Store
+
+MARKS = {True: "ok", False: "NO"}
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The record behind one trial. `str()` is the text for people; `to_dict()` the same as plain data."""
+
+    trial: TrialRecord
+    metric: str
+    reason: str
+    decision: Mapping[str, Any]
+    engine: ProposalRecord | None
+    calls: Sequence[CallRecord]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "trial": asdict(self.trial),
+            "reason": self.reason,
+            "decision": dict(self.decision),
+            "engine": asdict(self.engine) if self.engine else None,
+            "calls": [asdict(call) for call in self.calls],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [*self._head(), *self._engine(), *self._advice(), *self._calls(), *self._faults(), *self._numbers()]
+        )
+
+    def _head(self) -> list[str]:
+        t = self.trial
+        outcome = f"{self.metric} {t.values[0]:.6g}" if t.values else t.error or ""
+        attempt = f", attempt {t.attempt}" if t.attempt > 1 else ""
+        return [
+            f"Trial {t.number}: {t.state}{attempt}" + (f", {outcome}" if outcome else ""),
+            f"  {values_text(t.params)}",
+            f"Chosen by {t.source}"
+            + (f" ({t.proposer})" if t.proposer not in (t.source, "user") else "")
+            + f": {self.reason}",
+        ]
+
+    def _engine(self) -> list[str]:
+        if self.engine is None:
+            return []
+        e = self.engine
+        origin = f", {e.source.distribution} {e.source.version}" if e.source.distribution else ""
+        tags = f" [{', '.join(f'{k} {v}' for k, v in e.tags.items())}]" if e.tags else ""
+        fate = f"{e.status}: {e.reason}" if e.reason else e.status
+        if e.taken_by is not None and e.taken_by != self.trial.number:
+            fate = f"held: it became trial {e.taken_by}"
+        return [f"Engine {e.source.name}{origin}, proposal {e.ask_index}{tags}: {fate}", f"  {values_text(e.params)}"]
+
+    def _advice(self) -> list[str]:
+        verdicts = self.decision.get("verdicts") or []
+        if not verdicts:
+            silence = self.decision.get("silence")
+            return [f"No advice: {silence}"] if silence else []
+        lines = ["Advice:"]
+        for i, verdict in enumerate(verdicts, start=1):
+            lines.append(f"  {i}. {verdict['status']}: {verdict['reason']}")
+            lines.append(f"     {values_text(verdict['params'])}")
+            if verdict["rationale"]:
+                lines.append(f"     said: {verdict['rationale']}")
+            lines.append("     checks: " + "; ".join(_check_text(c) for c in verdict["checks"]))
+        return lines
+
+    def _calls(self) -> list[str]:
+        lines = []
+        for call in self.calls:
+            who = f"{call.advisor}:{call.model}" if call.model else call.advisor
+            cost = [] if call.tokens_in is None else [f"{call.tokens_in} + {call.tokens_out or 0} tokens"]
+            cost += [] if call.seconds is None else [f"{call.seconds:.2f} s"]
+            cost += ["cost unknown"] if call.usd is None else [f"{call.usd:.4f} USD"]
+            lines.append(
+                f"Call {call.id} to {who}: {call.status}"
+                + (f" ({call.error})" if call.error else "")
+                + f"; {', '.join(cost)}; "
+                f"prompt {call.prompt_name} {call.prompt_version} {call.prompt_hash[:12]}"
+            )
+        return lines
+
+    def _faults(self) -> list[str]:
+        return [f"Fallback: {fault}" for fault in self.decision.get("faults") or []]
+
+    def _numbers(self) -> list[str]:
+        numbers = self.decision.get("numbers") or {}
+        return ["Limits: " + ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in numbers.items())] if numbers else []
+
+
+def _check_text(check: Mapping[str, Any]) -> str:
+    text = f"{check['name']} {MARKS[check['passed']]}"
+    if check["value"] is not None:
+        text += f" {check['value']:.3g}"
+        if check["limit"] is not None:
+            text += f" (limit {check['limit']:.3g})"
+    return text + (f", {check['note']}" if check["note"] else "")
+
+
+def values_text(params: Mapping[str, Any]) -> str:
+    return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+
+
+def explain(store: Store, study: StudyRecord, number: int) -> Why:
+    """Reads one trial's record. Raises UnknownTrial."""
+    trial = store.trial(study.id, number)
+    decision = store.decision(study.id, number) or {}
+    proposals = store.proposals(study.id, number)
+    held = decision.get("held")
+    if held is not None:  # a private engine's proposal, made for an earlier turn
+        proposals = [*proposals, *(p for p in store.proposals(study.id) if p.id == held)]
+    engine = next((p for p in proposals if p.by == "engine"), None)
+    # A seed's candidate stood in the answer to an earlier trial's call.
+    used = {v.get("proposal_id") for v in decision.get("verdicts") or []}
+    call_ids = {p.call_id for p in store.proposals(study.id) if p.id in used} if used else set()
+    calls = [c for c in store.calls(study.id) if c.number == number or c.id in call_ids]
+    return Why(trial, study.objectives[0]["name"], str(decision.get("reason", "")), decision, engine, calls)

@@ -1,0 +1,146 @@
+"""Gaussian-process regression with a zero prior mean: hyperparameters at their most probable values, and the posterior.
+
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, algorithm 2.1 and equations 5.8 and 5.9. The
+priors are fixed and do not depend on the number of parameters: with few trials they decide what is tried next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunewright.engines.gp.kernel import correlation, pair_distances, squared_distances
+
+JITTER = 1e-10
+LENGTHSCALE_PRIOR = (float(np.log(0.65)), 1.0)
+SCALE_PRIOR = (0.0, 1.0)
+NOISE_PRIOR = (float(np.log(1e-3)), 2.0)
+LENGTHSCALE_BOUNDS = (float(np.log(0.03)), float(np.log(30.0)))
+SCALE_BOUNDS = (float(np.log(0.05)), float(np.log(50.0)))
+NOISE_BOUNDS = (float(np.log(1e-6)), float(np.log(1.0)))
+MAX_ITERATIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """lengthscales: (d,), one per parameter; scale and noise are variances."""
+
+    lengthscales: np.ndarray
+    scale: float
+    noise: float
+
+
+class Posterior:
+    """The process given values y (n,) at features (n, p) of groups (p,)."""
+
+    def __init__(
+        self, features: np.ndarray, groups: np.ndarray, y: np.ndarray, parameters: Hyperparameters, kernel: str = "matern52"
+    ):
+        from scipy.linalg.lapack import dpotrf, dpotri
+
+        self.features, self.groups, self.y, self.parameters, self.kernel = features, groups, y, parameters, kernel
+        self._inverse_scale = 1.0 / parameters.lengthscales[groups]
+        self._scaled = features * self._inverse_scale
+        covariance = parameters.scale * correlation(kernel, squared_distances(self._scaled, self._scaled))[0]
+        covariance[np.diag_indices_from(covariance)] = parameters.scale + parameters.noise + JITTER
+        self._lower, info = dpotrf(covariance, lower=1, clean=1)
+        if info:
+            raise np.linalg.LinAlgError("the covariance is not positive definite")
+        inverse, _ = dpotri(self._lower, lower=1)
+        self._inverse = inverse + np.tril(inverse, -1).T
+        self._weights = self._solve(y)
+
+    def _solve(self, right: np.ndarray) -> np.ndarray:
+        from scipy.linalg.lapack import dpotrs
+
+        return dpotrs(self._lower, right, lower=1)[0]
+
+    def _cross(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = correlation(self.kernel, squared_distances(features * self._inverse_scale, self._scaled))
+        return self.parameters.scale * value, self.parameters.scale * slope
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (m,) of the noise-free function at features (m, p)."""
+        from scipy.linalg.blas import dtrsm
+
+        cross, _ = self._cross(features)
+        half = dtrsm(1.0, self._lower, cross.T, lower=1)
+        variance = self.parameters.scale - np.einsum("ij,ij->j", half, half)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 0.0))
+
+    def predict_gradient(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Mean (m,), standard deviation (m,) and their gradients (m, p) by the features."""
+        cross, slope = self._cross(features)
+        solved = cross @ self._inverse
+        deviation = np.sqrt(np.maximum(self.parameters.scale - np.einsum("ij,ij->i", solved, cross), 1e-18))
+        scaled = features * self._inverse_scale
+
+        def gradient(weights: np.ndarray) -> np.ndarray:
+            # d r2_i / d x = 2 (x - x_i) / l^2, summed over trials i with the given weights (m, n).
+            return 2.0 * (weights.sum(1)[:, None] * scaled - weights @ self._scaled) * self._inverse_scale
+
+        mean_gradient = gradient(slope * self._weights)
+        deviation_gradient = -gradient(slope * solved) / deviation[:, None]
+        return cross @ self._weights, deviation, mean_gradient, deviation_gradient
+
+    def sample(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One joint draw (m,) of the noise-free function at features (m, p)."""
+        from scipy.linalg.blas import dtrsm
+
+        cross, _ = self._cross(features)
+        half = dtrsm(1.0, self._lower, cross.T, lower=1)
+        scaled = features * self._inverse_scale
+        covariance = self.parameters.scale * correlation(self.kernel, squared_distances(scaled, scaled))[0] - half.T @ half
+        values, vectors = np.linalg.eigh(covariance)
+        return cross @ self._weights + vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.standard_normal(len(features)))
+
+    def believe(self, features: np.ndarray) -> Posterior:
+        """The posterior as if the function had been seen at features (m, p) to equal its mean there (Ginsbourger,
+        Le Riche and Carraro 2010, "kriging believer"): the mean stays, the uncertainty shrinks."""
+        if not len(features):
+            return self
+        y = np.concatenate([self.y, self.predict(features)[0]])
+        return Posterior(np.vstack([self.features, features]), self.groups, y, self.parameters, self.kernel)
+
+
+def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "matern52") -> Hyperparameters:
+    """The most probable hyperparameters for values y (n,) of about zero mean and unit variance.
+
+    Always started from the prior's middle, so that they depend on the data alone and not on earlier fits.
+    """
+    from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+    from scipy.optimize import fmin_l_bfgs_b
+
+    n, d = len(y), int(groups.max()) + 1
+    distances, (rows, columns) = pair_distances(features, groups, d)
+    middle = np.array([LENGTHSCALE_PRIOR[0]] * d + [SCALE_PRIOR[0], NOISE_PRIOR[0]])
+    spread = np.array([LENGTHSCALE_PRIOR[1]] * d + [SCALE_PRIOR[1], NOISE_PRIOR[1]])
+    diagonal = np.arange(n)
+    covariance = np.empty((n, n), order="F")
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = np.exp(-2.0 * theta[:d])
+        scale, noise = float(np.exp(theta[d])), float(np.exp(theta[d + 1]))
+        value, slope = correlation(kernel, weights @ distances)
+        covariance[rows, columns] = scale * value
+        covariance[diagonal, diagonal] = scale + noise + JITTER
+        lower, info = dpotrf(covariance, lower=1)
+        if info:
+            return 1e25, np.zeros(d + 2)
+        alpha = dpotrs(lower, y, lower=1)[0]
+        inverse, _ = dpotri(lower, lower=1)
+        offset = (theta - middle) / spread
+        total = 0.5 * float(y @ alpha) + float(np.log(lower[diagonal, diagonal]).sum()) + 0.5 * float(offset @ offset)
+        # Equation 5.9: half the trace of (K^-1 - alpha alpha^T) dK/dtheta; each pair stands for two entries of K.
+        pair = inverse[rows, columns] - alpha[rows] * alpha[columns]
+        own = float(inverse[diagonal, diagonal].sum() - alpha @ alpha)
+        gradient = offset / spread
+        gradient[:d] += (distances @ (pair * slope)) * (-2.0 * scale * weights)
+        gradient[d] += scale * (float(pair @ value) + 0.5 * own)
+        gradient[d + 1] += 0.5 * noise * own
+        return total, gradient
+
+    bounds = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
+    theta, _, _ = fmin_l_bfgs_b(loss, middle, bounds=bounds, maxiter=MAX_ITERATIONS, factr=1e9)
+    return Hyperparameters(np.exp(theta[:d]), float(np.exp(theta[d])), float(np.exp(theta[d + 1])))

@@ -1,0 +1,23 @@
+"""Schedulers: how far to train each trial. The protocol and the calls a driver makes: `protocol`."""
+
+from tunewright.engines.schedulers.asha import ASHA
+from tunewright.engines.schedulers.halving import SuccessiveHalving
+from tunewright.engines.schedulers.hyperband import Hyperband
+from tunewright.engines.schedulers.median import MedianStopping
+from tunewright.engines.schedulers.pbt import PBT
+from tunewright.engines.schedulers.protocol import (
+    Action,
+    Begun,
+    Clone,
+    New,
+    Resume,
+    Scheduler,
+    SchedulerBase,
+    TrialView,
+    Wait,
+)
+
+__all__ = [
+    "ASHA", "PBT", "Action", "Begun", "Clone", "Hyperband", "MedianStopping", "New", "Resume", "Scheduler",
+    "SchedulerBase", "SuccessiveHalving", "TrialView", "Wait",
+]

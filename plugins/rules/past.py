@@ -1,0 +1,112 @@
+"""The trials of a digest as the rules read them: what was tried, how it ranked, and why trials failed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.engines.parameters import Categorical
+from tunewright.engines.space import Params, Space
+from tunewright.plugins.rules.book import Trouble
+from tunewright.plugins.rules.fitting import same_place
+
+REPEAT = 0.02  # configurations this close on every number's scale count as the same
+FEWEST_FOR_TRENDS = 6
+_SIGNS: Mapping[Trouble, re.Pattern[str]] = {
+    "memory": re.compile(r"out of memory|\boom\b|memoryerror|bad_alloc|alloc\w* (failed|error)|cannot allocate", re.I),
+    "timeout": re.compile(r"time[ds]?[ -]?out|time limit|deadline|too (slow|long)", re.I),
+    "diverged": re.compile(r"\bnan\b|\binf(inity|inite)?\b|non-?finite|not finite|finite value|diverg|explod|overflow", re.I),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    number: int
+    params: Params
+    loss: float | None = None  # first objective, lower is better; None for a failure
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """`finished`: measured trials, best first. `failed` in the order of their numbers. `elsewhere`: configurations
+    that run now or were turned down."""
+
+    space: Space
+    finished: tuple[Tried, ...]
+    failed: tuple[Tried, ...]
+    elsewhere: tuple[Params, ...]
+    n_trials: int
+    n_failed: int
+
+    @property
+    def best(self) -> Tried | None:
+        return self.finished[0] if self.finished else None
+
+    def has(self, params: Params, others: Sequence[Params] = ()) -> bool:
+        """Whether this configuration, or one all but equal, was tried or is in `others`."""
+        seen = [*(t.params for t in (*self.finished, *self.failed)), *self.elsewhere, *others]
+        return any(same_place(self.space, params, other, REPEAT) for other in seen)
+
+    def trends(self) -> dict[str, float]:
+        """By number parameter: correlation in [-1, 1] of a higher value with a better rank. Empty for few trials."""
+        if len(self.finished) < FEWEST_FOR_TRENDS:
+            return {}
+        found = {}
+        quality = -np.arange(len(self.finished), dtype=float)
+        for name, parameter in self.space.parameters.items():
+            rows = [i for i, t in enumerate(self.finished) if name in t.params]
+            if isinstance(parameter, Categorical) or len(rows) < FEWEST_FOR_TRENDS:
+                continue
+            units = np.array([parameter.to_unit(self.finished[i].params[name]) for i in rows])
+            if np.ptp(units) > 0:
+                found[name] = float(np.corrcoef(units, quality[rows])[0, 1])
+        return found
+
+
+def read_past(facts: Mapping[str, Any], space: Space) -> Past:
+    """From a digest; missing keys, trials of an older space and values that are no numbers are passed over."""
+    objectives = facts.get("objectives") or [{}]
+    sign = -1.0 if objectives[0].get("direction") == "maximize" else 1.0
+    finished: list[tuple[bool, Tried]] = []
+    failed = []
+    rows = list(facts.get("trials") or ())
+    listed = {row.get("number") for row in rows}
+    extra = facts["failed"] if isinstance(facts.get("failed"), list) else []
+    rows += [{**row, "state": "failed"} for row in extra if row.get("number") not in listed]
+    for row in rows:
+        params = _valid(space, row.get("params"))
+        if params is None:
+            continue
+        value, number = row.get("value"), row.get("number", -1)
+        if row.get("state") == "failed":
+            failed.append(Tried(number, params, trouble=_trouble(row.get("error"))))
+        elif isinstance(value, int | float) and math.isfinite(value):
+            finished.append((bool(row.get("partial")), Tried(number, params, sign * value)))
+    finished.sort(key=lambda pair: (pair[0], pair[1].loss, pair[1].number))
+    others = [row.get("params") for key in ("running", "rejected") for row in facts.get(key) or ()]
+    count = facts.get("failed")
+    return Past(
+        space,
+        tuple(t for _, t in finished),
+        tuple(sorted(failed, key=lambda t: t.number)),
+        tuple(p for params in others if (p := _valid(space, params)) is not None),
+        max(len(finished) + len(failed), facts.get("n_trials") or 0),
+        max(len(failed), count if isinstance(count, int) else 0),
+    )
+
+
+def _valid(space: Space, params: Any) -> Params | None:
+    if not isinstance(params, Mapping):
+        return None
+    free = space.coerce(space.free(params))
+    return None if space.problems(free) else free
+
+
+def _trouble(error: Any) -> Trouble | None:
+    return next((trouble for trouble, sign in _SIGNS.items() if sign.search(str(error or ""))), None)
