@@ -24,7 +24,7 @@ from tunewright.plugins.hooks import AdviceRequest, Advisor, Completion, Message
 from tunewright.prompts import Prompt, answer_type, load, parse_propose
 
 PURPOSE = "propose"
-ANSWER_TOKENS = 4_000  # reserved for one answer where tokens are capped
+ANSWER_TOKENS = 16_384  # reserved for one answer where tokens are capped: what providers are asked to stop at
 CHARACTERS_PER_TOKEN = 3  # a low estimate, so that a reservation is a worst case
 
 
@@ -38,9 +38,10 @@ class AdviceDesk:
         self._store, self._study_id = view.store, view.record.id
         self._task, self._deadline, self._budget = task, deadline, budget
         past = [c for c in self._store.calls(self._study_id) if c.prompt_name == PURPOSE and c.number is not None]
-        self._breaker = Breaker.replay(outcomes(past))
+        ended = outcomes(past)
+        self._breaker = Breaker.replay(ended)
         self.last_asked = past[-1].number if past else None
-        self.trouble = past[-1].error if past and past[-1].status != "answered" else None
+        self.trouble = ended[-1].error if ended else None
 
     def advise(self, phase: Phase, wanted: int, history: History, asked: Asked) -> Advice:
         """Candidates for the next trial: open ones where they still count, else the answer to a new call."""
@@ -51,9 +52,7 @@ class AdviceDesk:
             return Advice(tuple(Candidate(p.params, p.rationale or "", (), p.id) for p in usable))
         if closed := self._breaker.allow(number):
             return Advice(silence=closed)
-        self._store.update_proposals(
-            self._study_id, {p.id: ("expired", "history has moved on") for p in waiting if p.id is not None}
-        )
+        self._store.update_proposals({p.id: ("expired", "history has moved on") for p in waiting if p.id is not None})
         return self._ask(number, wanted, history, asked)
 
     def _ask(self, number: int, wanted: int, history: History, asked: Asked) -> Advice:

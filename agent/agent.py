@@ -219,12 +219,12 @@ class Agent:
 
         trials: how many to run in this call (those taken up again included); None runs to the study's budget.
         workers: how many at once. timeout: seconds after which none is started. An exception in the objective fails
-        its trial and the study goes on. Returns the best trial.
+        its trial and the study goes on. Returns the best trial, None with several objectives (see `pareto`).
         """
         from tunewright.agent.loop import tune
 
         tune(self, objective, trials, workers=workers, runner=runner, timeout=timeout, callbacks=callbacks)
-        return self.best
+        return self.best if len(self.objectives) == 1 else None
 
     def enqueue(self, params: Mapping[str, Any], note: str | None = None) -> None:
         """Puts a configuration first in line; parameters left out take their defaults. First in, first out."""

@@ -166,7 +166,8 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         "share_cap": policy.share(record.number),
     }
     if phase is None:
-        return Decision("engine", why, silence=advice.silence or why, numbers=numbers)
+        silence = advice.silence or why
+        return Decision("engine", silence, silence=silence, numbers=numbers)
     if not advice.candidates:
         silence = advice.silence or "the advisor had no candidate"
         return Decision("engine", silence, phase=phase, silence=silence, numbers=numbers)

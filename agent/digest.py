@@ -182,11 +182,11 @@ class _History:
     def _reasons(self) -> list[list[TrialRecord]]:
         """The failures of each of the commonest reasons, oldest first."""
         groups: dict[str, list[TrialRecord]] = {}
-        reasons: dict[str | None, str] = {}
+        reasons: dict[tuple[str | None, State], str] = {}
         for t in self.failed:
-            if t.error not in reasons:
-                reasons[t.error] = re.sub(r"\d+", "#", _reason(t))
-            groups.setdefault(reasons[t.error], []).append(t)
+            if (told := (t.error, t.state)) not in reasons:
+                reasons[told] = re.sub(r"\d+", "#", _reason(t))
+            groups.setdefault(reasons[told], []).append(t)
         return sorted(groups.values(), key=lambda g: (-len(g), -g[-1].number))[:FAILED]
 
     def _common(self, group: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -192,13 +192,13 @@ class Suggester:
         """What the advisor has to say for this trial, with every number the arbiter compares."""
         if self._desk is None:
             return Advice(silence="the study has no advisor"), Scores()
-        phase, why = turn(asked.proposal, record, self._policy)
-        if phase is None:
-            trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
-            return Advice(silence=why + trouble), Scores()
+        phase, silence = turn(asked.proposal, record, self._policy)
         reference = self._lineup.reference(index) if phase == "gate" else ()
         if phase == "gate" and not reference:
-            return Advice(silence="nothing is known yet that advice could be checked against"), Scores()
+            phase, silence = None, "nothing is known yet that advice could be checked against"
+        if phase is None:
+            trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
+            return Advice(silence=silence + trouble), Scores()
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
         advice = self._desk.advise(phase, wanted, self._history, asked)
         valid = [c for c in advice.candidates if not c.problems]

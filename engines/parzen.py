@@ -18,6 +18,10 @@ from tunewright.engines.parameters import Categorical, Int
 from tunewright.engines.space import Space
 
 TINY = 1e-300
+PRIOR_WEIGHT = 1.0
+WIDTH = 0.2  # of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two
+MIN_WIDTH = 0.01
+MIN_MOVED = 0.3
 
 
 class Axes:
@@ -41,13 +45,21 @@ class Axes:
 
 @dataclass(frozen=True, slots=True)
 class Parzen:
-    """centers: (n, d) units, NaN where inactive. widths: (d,) standard deviations, for a categorical column the share of
-    a kernel's mass that is spread over all choices. weights: (n,), summing to 1."""
+    """centers: (n, d) units, NaN where inactive. widths: (d,) standard deviations, for a category the share of a
+    kernel's mass that is spread over all choices. weights: (n,), summing to 1."""
 
     axes: Axes
     centers: np.ndarray
     widths: np.ndarray
     weights: np.ndarray
+
+    @classmethod
+    def fit(cls, axes: Axes, units: np.ndarray, weights: np.ndarray) -> Parzen:
+        """One kernel for each of the (n, d) units with its (n,) weight, mean 1, and the prior with weight 1."""
+        columns = units.shape[1]
+        centers = np.vstack([units, np.full((1, columns), np.nan)])
+        mass = np.append(weights, PRIOR_WEIGHT)
+        return cls(axes, centers, _widths(axes, units), mass / mass.sum())
 
     def log_density(self, units: np.ndarray) -> np.ndarray:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
@@ -80,6 +92,25 @@ class Parzen:
         mass = (ndtr((high - mu) / width) - ndtr((low - mu) / width)) / inside
         return np.log(np.maximum(mass / (high - low), TINY))[back]
 
+    def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.
+
+        Combines what good observations have in common where each of them is off in a few parameters.
+        """
+        columns = self.centers.shape[1]
+        units = rng.random((n, columns))
+        moved = rng.random((n, columns)) < max(MIN_MOVED, 2 / columns)
+        noise = rng.standard_normal((n, columns))
+        for column in range(columns):
+            known = self.centers[:, column][~np.isnan(self.centers[:, column])]
+            if not known.size:
+                continue
+            base = known[rng.integers(known.size, size=n)]
+            near = np.clip(base + self.widths[column] * noise[:, column], 0.0, 1.0)
+            other = units[:, column] if self.axes.categorical[column] else near
+            units[:, column] = np.where(moved[:, column], other, base)
+        return units
+
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units; a column is filled even where the configuration will turn out not to use it."""
         from scipy.special import ndtr, ndtri
@@ -93,3 +124,12 @@ class Parzen:
             category = np.where(spread < self.widths, uniform, centers)
         drawn = np.where(self.axes.categorical, category, normal)
         return np.where(np.isnan(centers), uniform, drawn)
+
+
+def _widths(axes: Axes, units: np.ndarray) -> np.ndarray:
+    n, columns = units.shape
+    # The ends of the range join the observations, so that a few equal values do not make a kernel of no width.
+    spread = np.nanstd(np.vstack([units, np.zeros(columns), np.ones(columns)]), axis=0)
+    numeric = np.clip(WIDTH * spread * max(n, 1) ** (-1 / (columns + 4)), MIN_WIDTH, 1.0)  # Scott's rule (Scott 1992)
+    choices = axes.counts / (n + 1)
+    return np.where(axes.categorical, choices / (1 + choices), numeric)

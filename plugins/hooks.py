@@ -58,6 +58,14 @@ class AdvisorFailed(TunewrightError):
         super().__init__(message, **data)
         self.retryable, self.retry_after = retryable, retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {"retryable": self.retryable, "retry_after": self.retry_after, "field": self.field, "value": self.value}
+        return _failed, (self.message, {**self.data, **facts, "fix": self.fix})
+
+
+def _failed(message: str, facts: dict[str, Any]) -> AdvisorFailed:
+    return AdvisorFailed(message, **facts)
+
 
 @runtime_checkable
 class Advisor(Protocol):

@@ -1,22 +1,17 @@
-"""Population based training: the contract, who is copied, how params move, and the toy problem of its paper."""
+"""Population based training: the contract, who is stopped and copied, and how workers are shared."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tunewright.engines import (
-    Categorical,
     Derived,
     Fidelity,
     FixArgument,
     Float,
-    Int,
     Objective,
     Observation,
     Space,
@@ -24,10 +19,9 @@ from tunewright.engines import (
     Verdict,
 )
 from tunewright.engines.schedulers import PBT, Clone, New, Resume, TrialView, Wait
-from tunewright.engines.schedulers.explore import explore, perturb
-from tunewright.engines.schedulers.pbt import Segment, params_at, schedule
+from tunewright.engines.schedulers.pbt import schedule
 from tunewright.engines.schedulers.simulation import Driver, Started, Told, simulate
-from tunewright.engines.schedulers.testing import SPACE, SchedulerContract
+from tunewright.engines.schedulers.testing import SchedulerContract
 from tunewright.engines.types import stream
 
 RATES = Space({"rate": Float(0.001, 1000.0, log=True)})
@@ -41,88 +35,6 @@ class TestPBT(SchedulerContract):
 class TestSmallestPBT(SchedulerContract):
     scheduler = PBT
     options: ClassVar = {"population": 2, "interval": 1, "quantile": 0.5}
-
-
-# ------------------------------------------------------------------------------------------------ explore
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value", "factor", "expected"),
-    [
-        (Float(1e-4, 1.0, log=True), 0.01, 1.2, 0.012),
-        (Float(0.0, 1.0), 0.5, 0.8, 0.4),
-        (Float(0.0, 1.0), 0.9, 1.2, 1.0),  # cut at the bound
-        (Float(0.3, 1.0), 0.31, 0.8, 0.3),
-        (Float(-2.0, 2.0), -1.0, 1.2, -1.2),
-        (Float(0.0, 1.0), 0.0, 1.2, 0.0),
-        (Float(0.0, 1.0, step=0.25), 0.5, 1.2, 0.75),  # less than half a step would not move it
-        (Int(1, 100), 50, 0.8, 40),
-        (Int(1, 100), 2, 1.2, 3),
-        (Int(1, 100), 2, 0.8, 1),
-        (Int(1, 100), 1, 0.8, 2),  # turns back at the border
-        (Int(1, 100), 100, 1.2, 99),
-        (Int(-5, 5), -2, 1.2, -3),
-        (Int(-5, 5), -2, 0.8, -1),
-        (Int(0, 9), 0, 1.2, 1),
-        (Int(8, 64, step=8), 32, 1.2, 40),
-        (Int(1, 512, log=True), 100, 1.2, 120),
-        (Int(4, 4), 4, 1.2, 4),
-        (Categorical(["a", "b"]), "a", 1.2, "a"),
-    ],
-)
-def test_perturb(parameter, value, factor, expected):
-    moved = perturb(parameter, value, factor)
-    assert moved == pytest.approx(expected) if isinstance(expected, float) else moved == expected
-    assert parameter.problem(moved) is None
-
-
-@given(low=st.integers(-50, 50), count=st.integers(2, 60), step=st.integers(1, 4), data=st.data())
-def test_a_perturbed_integer_always_moves_and_stays_in_range(low, count, step, data):
-    parameter = Int(low, low + step * (count - 1), step=step)
-    value = parameter.value_at(data.draw(st.integers(0, count - 1)))
-    moved = perturb(parameter, value, data.draw(st.sampled_from([0.8, 1.2])))
-    assert moved != value and parameter.problem(moved) is None
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), resample=st.sampled_from([0.0, 0.25, 1.0]))
-def test_explore_gives_valid_configurations(seed, resample):
-    rng = np.random.default_rng(seed)
-    config = explore(SPACE, SPACE.sample(rng), rng, resample=resample)
-    assert SPACE.problems(config) == []
-
-
-def test_explore_meets_constraints_or_leaves_the_params_alone():
-    near = Space({"a": Float(1, 10), "b": Float(1, 10)}, constraints=["a <= b"])
-    for k in range(50):
-        config = explore(near, {"a": 5.0, "b": 5.0}, stream(0, k))
-        assert config["a"] <= config["b"]
-    frozen = Space({"a": Int(1, 2**40)}, constraints=["a == 7"])
-    assert explore(frozen, {"a": 7}, stream(0, 0)) == {"a": 7}
-
-
-def test_explore_without_resampling_multiplies_each_parameter_by_a_factor_of_its_own():
-    space = Space({"a": Float(0.001, 1000, log=True), "b": Float(0.001, 1000), "c": Categorical(["x", "y"])})
-    seen = set()
-    for k in range(200):
-        config = explore(space, {"a": 1.0, "b": 10.0, "c": "x"}, stream(1, k), resample=0.0)
-        assert config["c"] == "x"
-        seen.add((round(config["a"], 9), round(config["b"], 9)))
-    assert seen == {(0.8, 8.0), (0.8, 12.0), (1.2, 8.0), (1.2, 12.0)}
-
-
-def test_explore_resamples_with_the_given_probability():
-    space = Space({"a": Float(0.0, 1e6), "c": Categorical(list(range(1000)))})
-    configs = [explore(space, {"a": 1.0, "c": 0}, stream(2, k)) for k in range(1000)]
-    for moved in (sum(c["a"] > 1.3 for c in configs), sum(c["c"] != 0 for c in configs)):
-        assert 200 < moved < 300  # 250 expected, standard deviation 13.7
-
-
-def test_a_new_choice_brings_its_own_parameters():
-    space = Space({"opt": Categorical(["sgd", "adam"]), "momentum": Float(0, 0.9, when={"opt": "sgd"})})
-    configs = [explore(space, {"opt": "adam"}, stream(3, k), resample=1.0) for k in range(50)]
-    drawn = {c["momentum"] for c in configs if c["opt"] == "sgd"}
-    assert len(drawn) > 10 and all("momentum" not in c for c in configs if c["opt"] == "adam")
 
 
 # ------------------------------------------------------------------------------------------------ exploit
@@ -238,7 +150,8 @@ def test_a_place_whose_clones_always_fail_is_given_up():
     settle(pbt, (10, 0.1), (10, 0.2), (10, 0.3), (10, 0.4), (10, 0.5))
     stop(pbt, 4, 10)
     for number in range(5, 15):
-        assert isinstance(clone := pbt.next(range(4)), Clone)
+        clone = pbt.next(range(4))
+        assert isinstance(clone, Clone)
         pbt.started(number, clone)
         pbt.tell(Observation(number, {}, None, State.FAILED, 10))
     assert pbt.next(range(4)) == Wait("every member is training")
@@ -372,102 +285,6 @@ def test_stragglers_hold_nobody_up():
     driver = Driver(make(population=50), lambda run, step: curve_of(run.number), lambda n: {"rate": 1.0}, 50)
     simulate(driver, 50, lambda run: 100.0 if run.number in slow else 1.0, horizon=1500.0, stride=1)
     assert sum(run.state is State.COMPLETE for run in driver.runs.values()) >= 47
-
-
-# ------------------------------------------------------------------------------------------------ schedules
-
-
-def test_a_schedule_is_read_off_the_lineage():
-    lineage = [
-        Segment(0, None, 0, {"rate": 1.0}),
-        Segment(3, 0, 20, {"rate": 2.0}),
-        Segment(5, 3, 20, {"rate": 3.0}),  # copied again before trial 3 had trained a step
-        Segment(7, 5, 50, {"rate": 4.0}),
-    ]
-    found = schedule(lineage, 7)
-    assert found == [(0, {"rate": 1.0}), (20, {"rate": 3.0}), (50, {"rate": 4.0})]
-    assert [params_at(found, step)["rate"] for step in (1, 20, 21, 50, 51, 99)] == [1.0, 1.0, 3.0, 3.0, 4.0, 4.0]
-    with pytest.raises(FixArgument):
-        schedule(lineage, 6)
-
-
-# ------------------------------------------------------------------------------------------------ the paper's toy
-
-TOY = Space({"h0": Float(0.0, 1.0), "h1": Float(0.0, 1.0)})
-STEP_SIZE = 0.01
-
-
-def quality(theta):
-    """Jaderberg et al. 2017, figure 2: Q(theta) = 1.2 - (theta_0^2 + theta_1^2), to be maximized."""
-    return 1.2 - float(np.sum(theta**2))
-
-
-def descend(theta, params):
-    """A gradient step on what training sees there: Q(theta | h) = 1.2 - (h_0 theta_0^2 + h_1 theta_1^2)."""
-    return theta - STEP_SIZE * 2 * np.array([params["h0"], params["h1"]]) * theta
-
-
-class Toy(Driver):
-    """Members that start at theta = (0.9, 0.9); with `exploit` off, verdicts to stop are not carried out."""
-
-    def __init__(self, starts, seed, exploit=True, steps=100):
-        scheduler = PBT(
-            [Objective("q", "maximize")],
-            Fidelity("step", 1, steps),
-            seed,
-            space=TOY,
-            population=len(starts),
-            interval=5,
-        )
-        self.exploit, self.thetas = exploit, {}
-        super().__init__(scheduler, self.train, lambda number: starts[number], len(starts))
-
-    def train(self, run, step):
-        source = run.number if run.curve else run.parent
-        before = np.array([0.9, 0.9]) if source is None else self.thetas[source, step - 1]
-        self.thetas[run.number, step] = descend(before, run.params)
-        return quality(self.thetas[run.number, step])
-
-    def end(self, run, state):
-        if self.exploit or state is not State.STOPPED:
-            super().end(run, state)
-
-    def best(self):
-        self.drain(len(self.runs) or 100)
-        return max((run.curve[-1][1], run.number) for run in self.runs.values() if run.state is State.COMPLETE)
-
-
-def test_the_toy_of_the_paper_is_solved_by_copying_and_not_without():
-    # Two kinds of member, each of which can improve one coordinate only.
-    starts = [{"h0": 1.0, "h1": 0.0}, {"h0": 0.0, "h1": 1.0}] * 5
-    alone, _ = Toy(starts, 0, exploit=False, steps=300).best()
-    assert alone == pytest.approx(1.2 - 0.9**2, abs=1e-4)
-    together, _ = Toy(starts, 0, steps=300).best()
-    assert together > 1.1
-
-
-def test_pbt_beats_the_same_population_without_exploit():
-    wins = 0
-    for seed in range(20):
-        starts = TOY.sample(np.random.default_rng(seed), 10)
-        wins += Toy(starts, seed).best()[0] > Toy(starts, seed, exploit=False).best()[0]
-    assert wins >= 16  # one-sided sign test: 16 of 20 or more by chance has p = 0.006
-
-
-def test_a_discovered_schedule_trains_to_the_same_weights():
-    toy = Toy([{"h0": 1.0, "h1": 0.0}, {"h0": 0.0, "h1": 1.0}] * 5, 5)
-    toy.drain(10)
-    lengths = set()
-    for run in toy.runs.values():
-        if run.state is not State.COMPLETE:
-            continue
-        found = schedule(toy.scheduler.lineage, run.number)
-        lengths.add(len(found))
-        theta = np.array([0.9, 0.9])
-        for step in range(1, 101):
-            theta = descend(theta, params_at(found, step))
-        assert quality(theta) == run.curve[-1][1]
-    assert max(lengths) > 2
 
 
 # ------------------------------------------------------------------------------------------------ arguments

@@ -1,11 +1,9 @@
-"""Halving, Hyperband, ASHA and median stopping: the shipped contract, worked examples, and a thousand workers."""
+"""Halving, Hyperband and ASHA: the shipped contract, worked examples, and a thousand workers."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -51,10 +49,6 @@ class TestASHA(SchedulerContract):
 class TestASHAWithOffset(SchedulerContract):
     scheduler = ASHA
     options: ClassVar = {"eta": 2, "offset": 1, "grace": 2}
-
-
-class TestMedianStopping(SchedulerContract):
-    scheduler = MedianStopping
 
 
 def begin(scheduler, number):
@@ -327,74 +321,6 @@ def test_a_new_trial_without_its_bracket_is_refused():
         make_halving().started(0, New(1))
 
 
-# ------------------------------------------------------------------------------------------------ median stopping
-
-
-def make_median(*curves, direction="minimize", **options):
-    """A rule that was told of trials 0, 1, ... with these values at steps 1, 2, ... and has trial 99 running."""
-    rule = MedianStopping([Objective("loss", direction)], Fidelity("epoch", 1, 10), 0, **options)
-    for number, values in enumerate(curves):
-        rule.started(number, New(10))
-        curve = list(enumerate(values, start=1))
-        rule.judge(TrialView(number, 10, {}), curve)
-        rule.tell(Observation(number, {}, (values[-1],), State.COMPLETE, len(values)))
-    rule.started(99, New(10))
-    return rule
-
-
-def verdict(rule, *values):
-    return rule.judge(TrialView(99, 10, {}), list(enumerate(values, start=1)))
-
-
-def test_median_compares_the_best_so_far_with_the_median_of_running_averages():
-    rule = make_median([9, 1, 9], [4, 4, 4], [8, 4, 4], min_trials=3)
-    # at step 2 the averages are 5, 4, 6 (median 5); at step 3 they are 19/3, 4, 16/3 (median 16/3)
-    assert verdict(rule, 7, 5.1) is Verdict.STOP
-    assert verdict(rule, 7, 5) is Verdict.CONTINUE  # equal is not worse
-    assert verdict(rule, 5, 9) is Verdict.CONTINUE  # the best counts, not the last
-    assert verdict(rule, 7, 6, 5.3) is Verdict.CONTINUE
-    assert verdict(rule, 7, 6, 5.4) is Verdict.STOP
-
-
-def test_median_maximizes_too():
-    rule = make_median([1, 2], [3, 4], [5, 6], direction="maximize", min_trials=3)
-    assert verdict(rule, 2, 3.4) is Verdict.STOP
-    assert verdict(rule, 2, 3.6) is Verdict.CONTINUE
-
-
-def test_median_waits_for_the_grace_and_enough_trials():
-    curves = [[1.0] * 5] * 3
-    assert verdict(make_median(*curves, min_trials=4), 2) is Verdict.CONTINUE
-    patient = make_median(*curves, min_trials=3, grace=3)
-    assert verdict(patient, 2, 2) is Verdict.CONTINUE
-    assert verdict(patient, 2, 2, 2) is Verdict.STOP
-
-
-def test_median_hears_only_trials_that_reached_the_step_and_did_not_fail():
-    rule = make_median([1, 1], [1, 1], [5, 5, 5], min_trials=1)
-    assert verdict(rule, 4, 4) is Verdict.STOP
-    assert verdict(rule, 4, 4, 4) is Verdict.CONTINUE  # only the third got to step 3
-    rule.started(50, New(10))
-    rule.judge(TrialView(50, 10, {}), [(1, 0.0), (2, 0.0), (3, 0.0)])
-    rule.tell(Observation(50, {}, None, State.FAILED, 3))
-    assert verdict(rule, 4, 4, 4) is Verdict.CONTINUE
-
-
-def test_median_counts_stopped_trials_but_not_running_ones():
-    rule = make_median([1, 1], min_trials=2)
-    rule.started(50, New(10))
-    rule.judge(TrialView(50, 10, {}), [(1, 1.0), (2, 1.0)])
-    assert verdict(rule, 4, 4) is Verdict.CONTINUE
-    rule.tell(Observation(50, {}, (1.0,), State.STOPPED, 2))
-    assert verdict(rule, 4, 4) is Verdict.STOP
-
-
-def test_median_never_stops_a_trial_that_is_fully_trained():
-    rule = make_median([1] * 10, min_trials=1)
-    assert verdict(rule, *[2] * 9) is Verdict.STOP
-    assert verdict(rule, *[2] * 10) is Verdict.CONTINUE
-
-
 # ------------------------------------------------------------------------------------------------ arguments
 
 
@@ -439,65 +365,6 @@ def test_the_first_objective_decides(kind):
         scheduler.started(number, scheduler.next([]))
         scheduler.tell(Observation(number, {}, (acc, acc), State.PAUSED, 1))
     assert scheduler.next([]) == Resume(1, 3)
-
-
-# ------------------------------------------------------------------------------------------------ the contract itself
-
-
-class CountsItsCalls(ASHA):
-    """`next` changes what `next` answers."""
-
-    calls = 0
-
-    def next(self, running, *, fresh=True):
-        self.calls += 1
-        action = super().next(running, fresh=fresh)
-        return replace(action, tags={"calls": self.calls}) if isinstance(action, New) else action
-
-
-class NeverDone(ASHA):
-    def next(self, running, *, fresh=True):
-        action = super().next(running, fresh=fresh)
-        return replace(action, done=False) if isinstance(action, Wait) else action
-
-
-class TrustsInfinity(ASHA):
-    def judge(self, trial, curve):
-        return self._judge(trial, curve)
-
-
-class CountsReports(ASHA):
-    """Keeps more of a curve than its newest state."""
-
-    reports = 0
-
-    def judge(self, trial, curve):
-        self.reports += 1
-        return super().judge(trial, curve)
-
-    def next(self, running, *, fresh=True):
-        action = super().next(running, fresh=fresh)
-        return replace(action, tags={"reports": self.reports}) if isinstance(action, New) else action
-
-
-SCRIPT = [(int(kind), int(which)) for kind, which in stream(0, 3).integers(97, size=(100, 2))]
-
-
-@pytest.mark.parametrize(
-    ("broken", "test", "arguments"),
-    [
-        (CountsItsCalls, "test_replay_gives_the_same_actions_and_verdicts", (SCRIPT, 4)),
-        (CountsReports, "test_replay_gives_the_same_actions_and_verdicts", (SCRIPT, 4)),
-        (NeverDone, "test_no_trial_is_lost_or_trained_twice", (SCRIPT, 4)),
-        (NeverDone, "test_it_ends_when_everything_fails", (1,)),
-        (TrustsInfinity, "test_a_value_that_is_not_finite_stops_the_trial_and_never_wins", (math.nan,)),
-    ],
-)
-def test_the_contract_catches_a_broken_scheduler(broken, test, arguments):
-    suite = type("Suite", (SchedulerContract,), {"scheduler": broken, "__test__": False})()
-    check = getattr(SchedulerContract, test)
-    with pytest.raises(AssertionError):
-        getattr(check, "hypothesis", SimpleNamespace(inner_test=check)).inner_test(suite, *arguments)
 
 
 # ------------------------------------------------------------------------------------------------ many workers

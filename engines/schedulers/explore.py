@@ -26,10 +26,11 @@ def explore(
     factors: Sequence[float] = (0.8, 1.2),
     resample: float = 0.25,
 ) -> Params:
-    """A valid free configuration near `params`, a free one: every parameter drawn anew with probability `resample`, else moved by a factor.
+    """A valid free configuration near `params`, a free one.
 
-    What a factor cannot move (a choice, a real zero) stays as it is; a parameter that a new choice switches on is
-    drawn. Constraints are met by trying again; when that fails `params` come back unchanged.
+    Every parameter is drawn anew with probability `resample`, else moved by a factor. What a factor cannot move (a
+    choice, a real zero) stays as it is; a parameter that a new choice switches on is drawn. Constraints are met by
+    trying again; when that fails `params` come back unchanged.
     """
     for _ in range(TRIES):
         units = rng.random(len(space.names))

@@ -93,9 +93,8 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Family:
     """`words` of a task text and their weights; `expects`: parameters whose absence speaks against the family;
-    `libraries`: the words and parameter names that tell which library it is ("sgd" stands
-    for the usual values where that optimizer is fixed); `levers`: parameters that caused a
-    trouble by being too high."""
+    `libraries`: the words and parameter names that tell which library it is ("sgd" stands for the usual values where
+    that optimizer is fixed); `levers`: parameters that caused a trouble by being too high."""
 
     key: str
     title: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from tunewright.engines.parameters import Categorical, Float, Int, Parameter, Scalar
 from tunewright.engines.space import Params, Space
@@ -63,7 +63,7 @@ def read(known: Known, value: Scalar) -> float | None:
     number = float(value)
     if known.base is not None:
         return known.base**number
-    return number / known.parameter.high if _counts(known) else number
+    return number / _total(known)
 
 
 def snap(parameter: Float | Int, value: float) -> float | int:
@@ -75,19 +75,20 @@ def snap(parameter: Float | Int, value: float) -> float | int:
     return rounded if parameter.low <= rounded <= parameter.high else value
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _counts(known: Known) -> bool:
-    """Whether a fraction is searched as a whole number of features or rows."""
-    return known.entry.fraction and isinstance(known.parameter, Int) and known.parameter.high > 1
+def _total(known: Known) -> int:
+    """What a fraction of 1 means: all features or rows where the space searches their whole number, else 1."""
+    parameter = known.parameter
+    return parameter.high if known.entry.fraction and isinstance(parameter, Int) and parameter.high > 1 else 1
 
 
 def _to_user(known: Known, value: float) -> float:
     if known.base is not None:
         return math.log(value, known.base) if value > 0 else math.nan
-    return value * known.parameter.high if _counts(known) else value
+    return value * _total(known)
 
 
 def _choice(parameter: Categorical, known: Known, value: Scalar) -> Any:
@@ -109,7 +110,7 @@ def _substitute(known: Known, number: float) -> Any:
             return taken
     if isinstance(parameter, Categorical):
         return MISSING
-    if known.base is None and not _counts(known) and entry.low is not None and entry.high is not None:
+    if known.base is None and _total(known) == 1 and entry.low is not None and entry.high is not None:
         low, high = max(entry.low, parameter.low), min(entry.high, parameter.high)
         if low < high:
             return snap(parameter, math.sqrt(low * high) if entry.log and low > 0 else (low + high) / 2)
@@ -168,7 +169,8 @@ def _settle(
         factor = _factor(coupling, goal, read(leader, config[leader.name]))
         if abs(math.log(factor)) > 0.05:
             want[coupling.follower] = (now * factor,)
-            notes.append(f"here {follower.name} follows {leader.name} {config[leader.name]:.4g}: {coupling.reason} ({coupling.source})")
+            cause = f"{leader.name} {config[leader.name]:.4g}"
+            notes.append(f"here {follower.name} follows {cause}: {coupling.reason} ({coupling.source})")
             config = build()
     return Fitted(config, tuple(notes))
 
@@ -201,7 +203,9 @@ def _factor(coupling: Coupling, before: float | None, after: float | None) -> fl
 # ------------------------------------------------------------------------------------------------ a step
 
 
-def step(space: Space, found: Detection, move: Move, base: Params, fill: Mapping[str, Any], size: float) -> Params | None:
+def step(
+    space: Space, found: Detection, move: Move, base: Params, fill: Mapping[str, Any], size: float
+) -> Params | None:
     """The configuration one move away from `base`, or None where the move's first parameter cannot go further or the
     result is not valid. `size` shortens factors and summands; `fill` has values for parameters that become active."""
     new: Params = {}
@@ -265,7 +269,9 @@ def _toward(known: Known, value: Any, goal: float, up: bool) -> Any:
     return taken if inside and (taken > value if up else taken < value) else MISSING
 
 
-def same_place(space: Space, a: Mapping[str, Any], b: Mapping[str, Any], within: float, but: Sequence[str] = ()) -> bool:
+def same_place(
+    space: Space, a: Mapping[str, Any], b: Mapping[str, Any], within: float, but: Sequence[str] = ()
+) -> bool:
     """Whether two configurations agree up to `within` of each number's scale, leaving out the names in `but`."""
     if set(a) - set(but) != set(b) - set(but):
         return False

@@ -75,10 +75,12 @@ def detect(space: Space, task: str | None) -> Detection:
 
 
 def _judge(family: Family, space: Space, task: str) -> Detection:
-    known = match(family, space)
-    keys = {k.entry.key: k for k in known.values()}
     heard = [word for word in family.words if _says(task, word)]
     text = min(MOST_TEXT, sum(family.words[word] for word in heard))
+    known = match(family, space)
+    if not heard and all(len(_leaf(name)) == 1 for name in known):
+        known = {}  # letters alone are what somebody who hides the names would write, too
+    keys = {k.entry.key: k for k in known.values()}
     coverage = len(known) / len(space.names)
     score = text + sum(k.entry.tell for k in keys.values()) + coverage
     score -= MISSING_EXPECTED * sum(key not in keys for key in family.expects)
@@ -144,13 +146,18 @@ def _index(family: str) -> Mapping[str, str]:
     return index
 
 
+@cache
+def _all_names() -> frozenset[str]:
+    return frozenset(name for family in families() for name in _index(family))
+
+
 def _leaf(name: str) -> str:
     return re.split(r"\.|__", name)[-1]
 
 
 def _find(leaf: str, index: Mapping[str, str]) -> str | None:
-    if key := index.get(spell(leaf)):
-        return key
+    if (key := index.get(spell(leaf))) or spell(leaf) in _all_names():
+        return key  # a name that another family knows in full is not cut: max_depth is no depth of layers
     stem = re.sub(r"(_(l|layer|block))?_?\d+$", "", leaf)
     words = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", stem)]
     starts = range(1) if not words or words[0] in OTHER_MEANING else range(len(words))

@@ -20,7 +20,7 @@ FEWEST_FOR_TRENDS = 6
 _SIGNS: Mapping[Trouble, re.Pattern[str]] = {
     "memory": re.compile(r"out of memory|\boom\b|memoryerror|bad_alloc|alloc\w* (failed|error)|cannot allocate", re.I),
     "timeout": re.compile(r"time[ds]?[ -]?out|time limit|deadline|too (slow|long)", re.I),
-    "diverged": re.compile(r"\bnan\b|\binf(inity|inite)?\b|non-?finite|not finite|finite value|diverg|explod|overflow", re.I),
+    "diverged": re.compile(r"\b(nan|inf|infinity|infinite)\b|(non-?|not |no )finite|diverg|explod|overflow", re.I),
 }
 
 

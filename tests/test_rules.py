@@ -1,0 +1,478 @@
+"""The rules advisor: its knowledge, what it recognises, and the answers it gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunewright.engines.parameters import Categorical, Derived, Float, Int
+from tunewright.engines.space import Space
+from tunewright.plugins import hooks, registry
+from tunewright.plugins.rules import RulesAdvisor
+from tunewright.plugins.rules.book import families
+from tunewright.plugins.rules.matching import detect
+from tunewright.prompts import answer_type, parse_propose
+
+
+def log(low: float, high: float, **more: Any) -> Float:
+    return Float(low, high, log=True, **more)
+
+
+BOOSTING = Space({"eta": log(0.01, 0.5), "n_estimators": Int(50, 1000), "max_depth": Int(2, 12)})
+MLP = Space(
+    {
+        "lr": log(1e-5, 1e-1),
+        "batch_size": Int(16, 512, log=True),
+        "n_layers": Int(1, 6),
+        "n_units": Int(16, 1024, log=True),
+        "dropout": Float(0.0, 0.8),
+    }
+)
+SVM = Space({"C": log(0.01, 1000), "gamma": log(1e-5, 10)})
+BLINDED = Space({"x1": log(1e-5, 1e-1), "x2": Int(1, 100), "x3": Float(0, 1), "x4": Categorical(["a", "b"])})
+
+
+def ask(space: Space, wanted: int = 5, **facts: Any) -> dict[str, Any]:
+    facts = {"wanted": wanted, **facts}
+    request = hooks.AdviceRequest("propose", (), answer_type(space, wanted), space, facts)
+    done = RulesAdvisor().complete(request, timeout=1.0)
+    assert (done.usd, done.tokens_in, done.tokens_out) == (0.0, None, None)
+    parsed = parse_propose(done.text, space, wanted)
+    assert not parsed.notes and all(not c.problems for c in parsed.candidates), parsed
+    return json.loads(done.text)
+
+
+def trial(number: int, params: dict[str, Any], value: float | None, **more: Any) -> dict[str, Any]:
+    state = "complete" if value is not None else "failed"
+    row = {"number": number, "params": params, "value": value, "state": state, "error": None, "source": "engine"}
+    return row | more
+
+
+def params_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    return [c["params"] for c in answer["candidates"]]
+
+
+# ------------------------------------------------------------------------------------------------ the knowledge
+
+LINES = [
+    pytest.param(family, line, id=f"{family.key}-{type(line).__name__}-{getattr(line, 'key', '') or line.reason[:30]}")
+    for family in families().values()
+    for line in (*family.entries.values(), *family.recipes, *family.couplings, *family.moves)
+]
+
+
+def numbers(values: Any) -> list[float]:
+    return [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+
+
+@pytest.mark.parametrize(("family", "line"), LINES)
+def test_every_line_has_a_reason_and_a_source(family: Any, line: Any) -> None:
+    assert len(line.reason) > 3 and len(line.source) > 5
+    assert any(c.isdigit() for c in line.source) or "docs" in line.source, "a year or an official page"
+
+
+@pytest.mark.parametrize("family", families().values(), ids=lambda f: f.key)
+def test_values_lie_in_their_usual_range_and_words_among_the_usual_choices(family: Any) -> None:
+    for entry in family.entries.values():
+        assert entry.choices or entry.low is not None, entry.key
+        wanted = [entry.usual, *entry.defaults.values()]
+        wanted += [recipe.values[entry.key] for recipe in family.recipes if entry.key in recipe.values]
+        wanted += [move.set[entry.key] for move in family.moves if entry.key in move.set]
+        for value in (v for values in wanted for v in values):
+            if isinstance(value, str):
+                assert value in entry.choices, (entry.key, value)
+            elif value not in (0, -1):  # off, and without limit
+                assert entry.low <= value <= entry.high, (entry.key, value)
+
+
+@pytest.mark.parametrize("family", families().values(), ids=lambda f: f.key)
+def test_recipes_moves_couplings_and_levers_name_entries_of_their_family(family: Any) -> None:
+    used = {k for r in family.recipes for k in (*r.values, *r.needs, *r.unless)}
+    used |= {k for c in family.couplings for k in (c.leader, c.follower)} | {k for m in family.moves for k in m.keys}
+    used |= {k for keys in family.levers.values() for k in keys} | set(family.expects)
+    assert used <= set(family.entries)
+    assert {d for e in family.entries.values() for d in e.defaults} and len(family.recipes) >= 3
+
+
+# ------------------------------------------------------------------------------------------------ recognition
+
+SPACES = [
+    ("linear", None, {"C": log(1e-3, 1e3), "penalty": Categorical(["l1", "l2"]), "solver": Categorical(["saga"])}),
+    ("linear", None, {"alpha": log(1e-4, 10), "l1_ratio": Float(0, 1)}),
+    ("svm", None, {"svc__C": log(0.01, 1e3), "svc__gamma": log(1e-5, 10)}),
+    ("neighbors", None, {"n_neighbors": Int(1, 50), "weights": Categorical(["uniform", "distance"]), "p": Int(1, 2)}),
+    ("tree", None, {"max_depth": Int(2, 20), "min_samples_leaf": Int(1, 50), "min_samples_split": Int(2, 50)}),
+    ("forest", None, {"n_estimators": Int(50, 500), "max_features": Float(0.1, 1), "min_samples_leaf": Int(1, 20)}),
+    ("adaboost", "AdaBoost for churn", {"n_estimators": Int(25, 500), "learning_rate": log(0.01, 2)}),
+    ("boosting", None, {"eta": log(0.01, 0.5), "n_estimators": Int(50, 1000), "max_depth": Int(2, 12)}),
+    ("boosting", None, {"num_leaves": Int(8, 256), "learning_rate": log(0.01, 0.3), "feature_fraction": Float(0.3, 1)}),
+    ("mlp", None, {"lr": log(1e-5, 0.1), "batch_size": Int(16, 512), "n_layers": Int(1, 6), "n_units": Int(16, 512)}),
+    ("neural", None, {"lr": log(1e-5, 0.1), "batch_size": Int(16, 512), "weight_decay": log(1e-6, 0.1)}),
+    ("cnn", "a small CNN on photos", {"lr": log(1e-4, 1), "momentum": Float(0, 0.99), "weight_decay": log(1e-6, 0.1)}),
+    (
+        "transformer",
+        "fine-tune BERT",
+        {"learning_rate": log(1e-6, 1e-4), "warmup_ratio": Float(0, 0.3), "num_train_epochs": Int(1, 5)},
+    ),
+    ("lora", None, {"lr": log(1e-5, 1e-3), "lora_r": Categorical([4, 8, 16]), "lora_alpha": Int(8, 64)}),
+    ("diffusion", "DreamBooth", {"learning_rate": log(1e-6, 1e-3), "max_train_steps": Int(100, 5000)}),
+    ("gan", None, {"lr_g": log(1e-5, 1e-2), "lr_d": log(1e-5, 1e-2), "beta1": Float(0, 0.9)}),
+    ("ppo", None, {"lr": log(1e-5, 1e-2), "n_steps": Categorical([128, 2048]), "gae_lambda": Float(0.8, 1)}),
+    ("dqn", None, {"lr": log(1e-5, 1e-2), "buffer_size": Int(10**3, 10**6), "target_update_interval": Int(100, 10**4)}),
+    ("sac", "SAC for a robot", {"learning_rate": log(1e-5, 1e-2), "tau": log(1e-3, 0.1), "gamma": Float(0.9, 0.999)}),
+]
+
+
+@pytest.mark.parametrize(("family", "task", "parameters"), SPACES, ids=[f"{s[0]}{i}" for i, s in enumerate(SPACES)])
+def test_families_are_recognised_and_answered(family: str, task: str | None, parameters: dict[str, Any]) -> None:
+    space = Space(parameters)
+    found = detect(space, task)
+    assert (found.family.key, found.certain) == (family, True)
+    assert set(found.known) == set(parameters)
+    answer = ask(space, task=task)
+    assert answer["stance"] == "propose" and found.family.title in answer["summary"]
+    assert len({json.dumps(p, sort_keys=True) for p in params_of(answer)}) == len(answer["candidates"]) >= 2
+    assert all(len(c["rationale"]) > 40 for c in answer["candidates"])
+
+
+@pytest.mark.parametrize("task", [None, "tune it well", "random forest on a table"])
+def test_blinded_names_abstain_and_say_why(task: str | None) -> None:
+    answer = ask(BLINDED, task=task)
+    assert answer["stance"] == "abstain" and answer["candidates"] == []
+    assert "0 of 4 parameters" in answer["summary"]
+    assert RulesAdvisor().defaults(BLINDED, task) == {}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"temperature": Float(0, 2), "top_p": Float(0, 1), "alpha": Float(0, 1)},
+        {"a": Float(0, 1), "k": Int(1, 9), "p": Int(1, 2)},
+        {"max_lr_mm": Float(200, 900), "width_mm": Float(1, 20), "depth_mm": Float(1, 20)},
+        {"lr": Float(200, 900), "batch_size": Float(1e6, 1e7)},
+    ],
+)
+def test_unrelated_spaces_abstain(parameters: dict[str, Any]) -> None:
+    assert ask(Space(parameters))["stance"] == "abstain"
+
+
+def test_a_known_name_with_another_range_is_unknown() -> None:
+    assert "lr" not in detect(Space({"lr": Float(200, 900), "batch_size": Int(16, 64)}), "a neural network").known
+
+
+def test_words_before_the_head_noun_and_indices_are_looked_through() -> None:
+    space = Space(
+        {
+            "encoder.encoder_dropout": Float(0, 0.5),
+            "n_units_l2": Int(16, 512),
+            "learningRate": log(1e-5, 1e-1),
+            "min_lr": log(1e-7, 1e-3),
+            "x1": Float(0, 1),
+        }
+    )
+    known = {name: k.entry.key for name, k in detect(space, "MLP").known.items()}
+    assert known == {"encoder.encoder_dropout": "dropout", "n_units_l2": "width", "learningRate": "learning_rate"}
+
+
+# ------------------------------------------------------------------------------------------------ defaults
+
+
+def test_defaults_are_those_of_the_library_that_is_meant() -> None:
+    def defaults(task: str | None, **more: Any) -> dict[str, Any]:
+        space = Space({"learning_rate": log(0.005, 0.5), "n_estimators": Int(50, 2000), **more})
+        return dict(RulesAdvisor().defaults(space, task))
+
+    assert defaults("XGBoost") == {"learning_rate": 0.3, "n_estimators": 100}
+    assert defaults("LightGBM") == {"learning_rate": 0.1, "n_estimators": 100}
+    assert defaults("CatBoost") == {"learning_rate": 0.03, "n_estimators": 1000}
+    assert defaults(None, num_leaves=Int(4, 200)) == {"learning_rate": 0.1, "n_estimators": 100, "num_leaves": 31}
+
+
+def test_a_default_outside_the_range_is_left_out_never_clamped() -> None:
+    space = Space({"eta": log(0.01, 0.2), "n_estimators": Int(200, 1000), "max_depth": Int(2, 12)})
+    assert RulesAdvisor().defaults(space, None) == {"max_depth": 6}
+
+
+def test_words_none_and_true_become_the_spaces_own_choices() -> None:
+    space = Space(
+        {
+            "max_features": Categorical([None, "SQRT"]),
+            "bootstrap": Categorical([False, True]),
+            "max_depth": Categorical([5, None]),
+            "n_estimators": Categorical([50, 100, 400]),
+        }
+    )
+    assert RulesAdvisor().defaults(space, "random forest") == {
+        "max_features": "SQRT",
+        "bootstrap": True,
+        "max_depth": None,
+        "n_estimators": 100,
+    }
+
+
+# ----------------------------------------------------------------------------------------------- settings, couplings
+
+
+def test_settings_are_diverse_and_name_their_source() -> None:
+    answer = ask(BOOSTING)
+    depths = {p["max_depth"] for p in params_of(answer)}
+    assert len(answer["candidates"]) >= 3 and min(depths) <= 3 and max(depths) >= 10
+    assert "Friedman 2001" in answer["candidates"][0]["rationale"]
+
+
+def test_values_outside_the_range_become_usual_ones_not_borders() -> None:
+    space = Space({"eta": log(0.07, 0.45), "max_depth": Int(4, 9), "min_child_weight": log(1.5, 60)})
+    for params in params_of(ask(space, task="xgboost")):
+        assert 0.07 < params["eta"] < 0.45 and 4 <= params["max_depth"] < 9 and 1.5 < params["min_child_weight"] < 60
+
+
+def test_fewer_rounds_than_a_setting_wants_raise_its_learning_rate() -> None:
+    def eta(most: int) -> float:
+        return params_of(ask(Space({"eta": log(0.001, 1), "n_estimators": Int(20, most)}), task="xgboost"))[0]["eta"]
+
+    assert eta(1000) == 0.05
+    assert eta(240) == pytest.approx(0.05 * 500 / 200)
+
+
+@pytest.mark.parametrize(("task", "power"), [("CNN trained with SGD", 1.0), ("CNN trained with Adam", 0.5)])
+def test_the_learning_rate_follows_the_batch(task: str, power: float) -> None:
+    def rate(batch: int) -> float:
+        space = Space({"lr": log(1e-6, 10), "batch_size": Categorical([batch]), "weight_decay": log(1e-6, 0.1)})
+        return params_of(ask(space, task=task, wanted=1))[0]["lr"]
+
+    usual = 128 if power == 1.0 else 64
+    assert rate(2 * usual) / rate(usual) == pytest.approx(2**power, rel=1e-3)
+    assert rate(usual // 2) / rate(usual) == pytest.approx(0.5**power, rel=1e-3)
+
+
+def test_the_learning_rate_follows_the_momentum() -> None:
+    def rate(momentum: float) -> float:
+        space = Space({"lr": log(1e-6, 10), "momentum": Float(momentum, momentum), "weight_decay": log(1e-6, 0.1)})
+        return params_of(ask(space, task="CNN", wanted=1))[0]["lr"]
+
+    assert rate(0.95) / rate(0.9) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_setting_for_another_optimizer_is_not_proposed() -> None:
+    fixed = Space({"lr": log(1e-4, 1), "momentum": Float(0, 0.99), "weight_decay": log(1e-6, 0.1)})
+    assert all("Adam" not in c["rationale"] for c in ask(fixed, task="CNN")["candidates"])
+    free = Space(
+        {
+            "opt": Categorical(["rmsprop", "adam"]),
+            "lr": log(1e-4, 1),
+            "momentum": Float(0, 0.99, when={"opt": "rmsprop"}),
+        }
+    )
+    answers = params_of(ask(free, task="CNN"))
+    assert answers and all(p["opt"] == "adam" and "momentum" not in p for p in answers)
+
+
+def test_a_searched_exponent_is_given_as_an_exponent() -> None:
+    space = Space({"log10_lr": Float(-5, -1), "batch_size": Int(16, 512, log=True), "n_units": Int(16, 512)})
+    rates = [p["log10_lr"] for p in params_of(ask(space, task="MLP with Adam"))]
+    assert rates[0] == pytest.approx(-3)
+    assert RulesAdvisor().defaults(space, "MLP")["log10_lr"] == pytest.approx(-3)
+
+
+def test_whole_numbers_of_features_are_taken_as_counts() -> None:
+    space = Space({"max_features": Int(1, 40), "n_estimators": Int(100, 900), "min_samples_leaf": Int(1, 20)})
+    assert params_of(ask(space))[0]["max_features"] == 12
+
+
+def test_constraints_are_kept() -> None:
+    space = Space(
+        {
+            "num_leaves": Int(4, 200, log=True),
+            "max_depth": Int(2, 12),
+            "learning_rate": log(0.01, 0.3),
+            "cells": Derived("2 ** max_depth"),
+        },
+        constraints=["num_leaves <= cells", "num_leaves <= 60"],
+    )
+    answer = ask(space)
+    assert len(answer["candidates"]) >= 2
+
+
+# ------------------------------------------------------------------------------------------------ later
+
+
+def history(space: Space, n: int) -> list[dict[str, Any]]:
+    """The trials of a study in which every candidate of up to n answers is tried."""
+    trials: list[dict[str, Any]] = []
+    for _ in range(n):
+        answer = ask(space, 3, trials=trials, n_trials=len(trials))
+        if answer["stance"] != "propose":
+            assert answer["stance"] == "accept_engine" and "tried" in answer["summary"]
+            break
+        for candidate in answer["candidates"]:
+            value = float(len(json.dumps(candidate)) % 17)
+            trials.append(trial(len(trials), candidate["params"], value))
+    return trials
+
+
+@pytest.mark.parametrize("space", [BOOSTING, MLP, SVM], ids=["boosting", "mlp", "svm"])
+def test_nothing_tried_is_ever_proposed_again_and_it_ends_with_the_engine(space: Space) -> None:
+    trials = history(space, 60)
+    keys = [space.key(t["params"]) for t in trials]
+    assert len(keys) == len(set(keys)) > 4
+    assert len(trials) < 180
+
+
+def test_running_and_rejected_configurations_are_not_proposed() -> None:
+    first, second = params_of(ask(BOOSTING, 2))
+    later = params_of(ask(BOOSTING, 5, running=[{"params": first}], rejected=[{"params": second, "reason": "repeat"}]))
+    assert later and first not in later and second not in later
+
+
+def test_later_it_steps_from_the_best_trial_several_parameters_at_once() -> None:
+    best = {"eta": 0.2, "n_estimators": 200, "max_depth": 6}
+    trials = [trial(7, best, 0.1), trial(3, {"eta": 0.4, "n_estimators": 70, "max_depth": 3}, 0.3)]
+    answer = ask(BOOSTING, 1, trials=trials, n_trials=30)
+    assert params_of(answer) == [{"eta": 0.1, "n_estimators": 400, "max_depth": 6}]
+    assert "From trial 7" in answer["candidates"][0]["rationale"]
+
+
+def test_the_best_is_read_with_the_objectives_direction() -> None:
+    low, high = {"eta": 0.05, "n_estimators": 100, "max_depth": 3}, {"eta": 0.3, "n_estimators": 100, "max_depth": 6}
+    trials = [trial(1, low, 0.1), trial(2, high, 0.9)]
+    for direction, number in (("minimize", 1), ("maximize", 2)):
+        answer = ask(BOOSTING, 1, trials=trials, n_trials=30, objectives=[{"name": "y", "direction": direction}])
+        assert f"From trial {number}," in answer["candidates"][0]["rationale"]
+
+
+def test_a_way_that_a_trial_already_went_and_lost_is_not_taken() -> None:
+    best = {"eta": 0.2, "n_estimators": 200, "max_depth": 6}
+    lost = {"eta": 0.12, "n_estimators": 330, "max_depth": 6}
+    found = params_of(ask(BOOSTING, 5, trials=[trial(1, best, 0.1), trial(2, lost, 0.2)], n_trials=30))
+    assert found and {"eta": 0.1, "n_estimators": 400, "max_depth": 6} not in found
+
+
+def test_results_that_lean_one_way_change_the_order_of_steps() -> None:
+    def rows(sign: int) -> list[dict[str, Any]]:
+        levels = [0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16]
+        ranked = sorted(levels, key=lambda eta: sign * eta)
+        configs = [{"eta": eta, "n_estimators": 300, "max_depth": 3 + i % 2} for i, eta in enumerate(ranked)]
+        return [trial(i, params, 0.1 * i) for i, params in enumerate(configs)]
+
+    up, down = (params_of(ask(BOOSTING, 1, trials=rows(s), n_trials=30))[0]["eta"] for s in (-1, 1))
+    assert up > 0.16 and down < 0.02
+
+
+@pytest.mark.parametrize("error", ["loss is nan", "training diverged", "no finite value", "Infinity in gradients"])
+def test_a_divergence_lowers_the_learning_rate(error: str) -> None:
+    failed = {"lr": 0.05, "batch_size": 64, "n_layers": 3, "n_units": 256, "dropout": 0.1}
+    answer = ask(MLP, 4, trials=[trial(0, failed, None, error=error)], n_trials=1, failed=1)
+    assert params_of(answer) and all(p["lr"] < 0.05 for p in params_of(answer))
+    assert params_of(answer)[0] == failed | {"lr": 0.01}
+    assert "Trial 0 failed" in answer["candidates"][0]["rationale"]
+
+
+def test_a_memory_failure_makes_batches_smaller_and_scales_the_step() -> None:
+    failed = {"lr": 0.01, "batch_size": 256, "n_layers": 3, "n_units": 256, "dropout": 0.1}
+    first = params_of(ask(MLP, 1, trials=[trial(0, failed, None, error="CUDA out of memory")], n_trials=1))[0]
+    assert first["batch_size"] == 128 and first["lr"] == pytest.approx(0.01 * 0.5**0.5, rel=1e-4)
+
+
+def test_nothing_at_or_above_a_learning_rate_that_diverged_is_proposed() -> None:
+    good = {"lr": 1e-4, "batch_size": 64, "n_layers": 2, "n_units": 128, "dropout": 0.1}
+    bad = good | {"lr": 9e-4}
+    trials = [trial(0, good, 0.4), trial(1, bad, None, error="nan")]
+    for n_trials in (2, 30):
+        found = params_of(ask(MLP, 8, trials=trials, n_trials=n_trials))
+        assert found and all(p["lr"] < 9e-4 for p in found)
+
+
+def test_failures_given_as_rows_count_too() -> None:
+    failed = {"lr": 0.05, "batch_size": 64, "n_layers": 3, "n_units": 256, "dropout": 0.1}
+    found = params_of(ask(MLP, 4, failed=[{"number": 0, "params": failed, "error": "nan"}]))
+    assert found and all(p["lr"] < 0.05 for p in found)
+
+
+# ------------------------------------------------------------------------------------------------ the protocol
+
+
+def test_it_is_registered_and_meets_the_protocols() -> None:
+    advisor = registry.load("advisors", "rules")("anything")
+    assert isinstance(advisor, hooks.Advisor) and isinstance(advisor, hooks.KnowsDefaults)
+    assert (advisor.name, advisor.model, advisor.free_of_charge) == ("rules", "anything", True)
+
+
+def test_another_question_is_refused_for_good() -> None:
+    request = hooks.AdviceRequest("diagnose", (), answer_type(SVM, 1), SVM, {})
+    with pytest.raises(hooks.AdvisorFailed) as caught:
+        RulesAdvisor().complete(request, timeout=1.0)
+    assert not caught.value.retryable
+
+
+NAMES = sorted({name for family in families().values() for entry in family.entries.values() for name in entry.names})
+WORDS = sorted({c for family in families().values() for e in family.entries.values() for c in e.choices})
+
+
+@st.composite
+def parameters(draw: st.DrawFn) -> Any:
+    kind = draw(st.sampled_from(["log", "float", "int", "step", "words", "numbers", "flags"]))
+    if kind == "words":
+        return Categorical(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4, unique=True)))
+    if kind == "numbers":
+        sizes = st.sampled_from([0, 0.01, 0.1, 0.5, 2, 8, 64, 128, 1000])
+        choices: list[Any] = draw(st.lists(sizes, min_size=1, unique=True))
+        return Categorical([*choices, None] if draw(st.booleans()) else choices)
+    if kind == "flags":
+        return Categorical([True, False])
+    if kind == "int":
+        low = draw(st.integers(0, 200))
+        return Int(low, low + draw(st.integers(0, 2000)), log=low > 0 and draw(st.booleans()))
+    if kind == "step":
+        return Int(draw(st.integers(0, 5)), draw(st.integers(5, 300)), step=draw(st.integers(1, 7)))
+    low_float = 10.0 ** draw(st.floats(-7, 2))
+    high = low_float * 10.0 ** draw(st.floats(0, 5))
+    return Float(low_float, high, log=True) if kind == "log" else Float(draw(st.sampled_from([0.0, low_float])), high)
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> Space:
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=7, unique_by=str.lower))
+    declared: dict[str, Any] = {}
+    for name in names:
+        parameter = draw(parameters())
+        parents = [n for n, p in declared.items() if isinstance(p, Categorical)]
+        if parents and draw(st.booleans()):
+            parent = draw(st.sampled_from(parents))
+            when = {parent: declared[parent].choices[0]}
+            if isinstance(parameter, Categorical):
+                parameter = Categorical(parameter.choices, when=when)
+            else:
+                kind = type(parameter)
+                parameter = kind(parameter.low, parameter.high, log=parameter.log, step=parameter.step, when=when)
+        declared[name] = parameter
+    return Space(declared)
+
+
+TASKS = [None, "xgboost", "random forest", "CNN with sgd", "fine-tune BERT", "LoRA", "SVM", "PPO", "MLP", "kNN", "GAN"]
+ERRORS = [None, "nan", "out of memory", "timed out", "KeyError"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), spaces(), st.sampled_from(TASKS), st.integers(0, 8), st.integers(0, 10_000))
+def test_every_answer_is_valid_new_and_the_same_again(
+    data: st.DataObject, space: Space, task: str | None, n: int, seed: int
+) -> None:
+    configs = space.sample(np.random.default_rng(seed), n) if n else []
+    trials = [
+        trial(i, params, data.draw(st.one_of(st.none(), st.floats(-9, 9))), error=data.draw(st.sampled_from(ERRORS)))
+        for i, params in enumerate(configs)
+    ]
+    facts = {"task": task, "trials": trials, "n_trials": data.draw(st.sampled_from([n, 40]))}
+    answer = ask(space, 4, **facts)  # asks that every candidate is valid
+    assert ask(space, 4, **facts) == answer
+    tried = {space.key(params) for params in configs}
+    keys = [space.key(p) for p in params_of(answer)]
+    assert len(keys) == len(set(keys)) <= 4 and not tried & set(keys)
+    assert (answer["stance"] == "propose") is bool(keys)
+    for name, value in RulesAdvisor().defaults(space, task).items():
+        assert space.parameters[name].problem(value) is None
