@@ -1,4 +1,4 @@
-"""How far apart configurations are, whatever their parameters' kinds."""
+"""How far apart configurations are, on the scale of the space: 0 the same, 1 as different as can be."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from tunewright.engines.space import Space
 
 
 def distances(space: Space, config: Mapping[str, Any], units: np.ndarray) -> np.ndarray:
-    """(n,) distances in [0, 1] of a configuration to the rows of (n, d) unit encodings.
+    """(n,) distances in [0, 1] from a configuration to (n, d) encoded ones (`Space.encode`).
 
-    The root mean square over parameters of what Gower (1971, "A General Coefficient of Similarity") takes for each:
-    numbers differ by the distance of their unit positions, categories by 0 or 1, and a parameter that is active on one side only
-    by 1. Parameters inactive on both sides do not count.
+    The root mean square over the parameters that are active in either: the difference in units of the range, 1 for
+    different categories and for a parameter that only one of the two has (Gower 1971, with squares).
     """
-    here = space.encode([config])[0]
-    inactive, inactive_here = np.isnan(units), np.isnan(here)
-    apart = np.abs(units - here)
+    own = space.encode([config])[0]
     categorical = np.array([isinstance(p, Categorical) for p in space.parameters.values()])
-    apart[:, categorical] = apart[:, categorical] > 1e-9
-    apart = np.where(inactive != inactive_here, 1.0, np.where(inactive & inactive_here, 0.0, apart))
-    counted = np.maximum((~(inactive & inactive_here)).sum(axis=1), 1)
-    return np.sqrt((apart**2).sum(axis=1) / counted)
+    # The middles of the first and last of m bins are 1 - 1/m apart.
+    counts = np.array([p.count for p in space.parameters.values()], dtype=float)
+    span = np.where((counts > 1) & np.isfinite(counts), 1 - 1 / np.maximum(counts, 2), 1.0)
+    difference = np.minimum(np.abs(units - own) / span, 1.0)
+    difference = np.where(categorical & (difference > 0), 1.0, difference)
+    here, there = ~np.isnan(own), ~np.isnan(units)
+    squares = np.where(here & there, np.nan_to_num(difference) ** 2, np.where(here | there, 1.0, 0.0))
+    return np.sqrt(squares.sum(axis=1) / np.maximum((here | there).sum(axis=1), 1))
+
+
+def distance(space: Space, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """Between two configurations; see `distances`."""
+    return float(distances(space, a, space.encode([b]))[0])
+
+
+def nearest(space: Space, config: Mapping[str, Any], units: np.ndarray) -> float:
+    """To the closest of (n, d) encoded configurations; 1 where there is none."""
+    return float(distances(space, config, units).min(initial=1.0))

@@ -131,5 +131,5 @@ def _widths(axes: Axes, units: np.ndarray) -> np.ndarray:
     # The ends of the range join the observations, so that a few equal values do not make a kernel of no width.
     spread = np.nanstd(np.vstack([units, np.zeros(columns), np.ones(columns)]), axis=0)
     numeric = np.clip(WIDTH * spread * max(n, 1) ** (-1 / (columns + 4)), MIN_WIDTH, 1.0)  # Scott's rule (Scott 1992)
-    choices = axes.counts / (n + 1)
+    choices = np.where(axes.categorical, axes.counts, 1.0) / (n + 1)
     return np.where(axes.categorical, choices / (1 + choices), numeric)

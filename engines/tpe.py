@@ -16,7 +16,7 @@ import numpy as np
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.history import History, check_options
-from tunewright.engines.parameters import Categorical
+from tunewright.engines.parameters import Categorical, Parameter
 from tunewright.engines.parzen import Axes, Parzen
 from tunewright.engines.space import Params, Space
 from tunewright.engines.types import (
@@ -87,9 +87,8 @@ class TPE:
         out: list[Proposal] = []
         for k in range(index, index + n):
             model = self._model(running)
-            config, tags = (self._startup(k, running), {"phase": "startup"}) if model is None else (
-                self._best(model, k, running), {"phase": "model"}
-            )
+            config = self._startup(k, running) if model is None else self._best(model, k, running)
+            tags = {"phase": "startup" if model is None else "model"}
             running.append(config)
             out.append(Proposal(config, fidelity, tags=tags))
         return out
@@ -147,11 +146,13 @@ class TPE:
             return float(np.min(distances[np.triu_indices(len(points), 1)], initial=np.inf))
 
         points = max((hypercube() for _ in range(DESIGN_TRIES)), key=closest)
-        middle = self.space.build(
-            lambda name, p: p.default if p.default is not None
-            else p.choices[0] if isinstance(p, Categorical) else p.from_unit(0.5)
-        )
-        return [middle, *self.space.decode(points)][: self.n_startup]
+
+        def middle(name: str, parameter: Parameter) -> Any:
+            if parameter.default is not None:
+                return parameter.default
+            return parameter.choices[0] if isinstance(parameter, Categorical) else parameter.from_unit(0.5)
+
+        return [self.space.build(middle), *self.space.decode(points)][: self.n_startup]
 
     # ---------------------------------------------------------------- the model
 

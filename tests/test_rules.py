@@ -172,9 +172,10 @@ def test_words_before_the_head_noun_and_indices_are_looked_through() -> None:
             "n_units_l2": Int(16, 512),
             "learningRate": log(1e-5, 1e-1),
             "min_lr": log(1e-7, 1e-3),
-            "x1": Float(0, 1),
+            "block_c": log(0.01, 100),
         }
     )
+    assert not detect(Space({"block_c": log(0.01, 100), "C": log(0.01, 100)}), "SVM").known.keys() - {"C"}
     known = {name: k.entry.key for name, k in detect(space, "MLP").known.items()}
     assert known == {"encoder.encoder_dropout": "dropout", "n_units_l2": "width", "learningRate": "learning_rate"}
 
@@ -196,6 +197,14 @@ def test_defaults_are_those_of_the_library_that_is_meant() -> None:
 def test_a_default_outside_the_range_is_left_out_never_clamped() -> None:
     space = Space({"eta": log(0.01, 0.2), "n_estimators": Int(200, 1000), "max_depth": Int(2, 12)})
     assert RulesAdvisor().defaults(space, None) == {"max_depth": 6}
+
+
+def test_the_usual_rate_depends_on_the_fixed_optimizer_and_an_uncertain_family_has_no_defaults() -> None:
+    space = Space({"lr": log(1e-5, 1), "weight_decay": log(1e-6, 0.1)})
+    assert RulesAdvisor().defaults(space, "CNN with SGD")["lr"] == 0.01
+    assert RulesAdvisor().defaults(space, "CNN with Adam")["lr"] == 0.001
+    unclear = Space({"alpha": log(1e-4, 10), "top_p": Float(0, 1)})
+    assert "alpha" in detect(unclear, None).known and RulesAdvisor().defaults(unclear, None) == {}
 
 
 def test_words_none_and_true_become_the_spaces_own_choices() -> None:
@@ -229,6 +238,22 @@ def test_values_outside_the_range_become_usual_ones_not_borders() -> None:
     space = Space({"eta": log(0.07, 0.45), "max_depth": Int(4, 9), "min_child_weight": log(1.5, 60)})
     for params in params_of(ask(space, task="xgboost")):
         assert 0.07 < params["eta"] < 0.45 and 4 <= params["max_depth"] < 9 and 1.5 < params["min_child_weight"] < 60
+
+
+def test_a_usual_value_on_the_border_is_no_substitute() -> None:
+    assert params_of(ask(Space({"eta": log(0.1, 0.45), "max_leaves": Int(0, 9)}), task="xgboost"))[0]["eta"] == 0.1
+    assert params_of(ask(Space({"eta": log(0.1, 0.45), "n_estimators": Int(50, 999)})))[0]["eta"] == 0.2
+
+
+def test_a_setting_needs_its_parameters_and_its_defining_word() -> None:
+    def said(space: Space, task: str) -> str:
+        return " ".join(c["rationale"] for c in ask(space, task=task)["candidates"])
+
+    with_rounds, without = said(BOOSTING, "xgboost"), said(Space({"eta": log(0.01, 0.5)}), "xgboost")
+    assert "Slow learning rate" in with_rounds and "Moderate steps" not in with_rounds
+    assert "Moderate steps" in without and "Slow learning rate" not in without
+    kernels = said(Space({"kernel": Categorical(["linear", "poly"]), "C": log(0.01, 1000)}), "SVM")
+    assert "Linear kernel" in kernels and "Quadratic kernel" in kernels and "Local kernel" not in kernels
 
 
 def test_fewer_rounds_than_a_setting_wants_raise_its_learning_rate() -> None:
@@ -294,8 +319,10 @@ def test_constraints_are_kept() -> None:
         },
         constraints=["num_leaves <= cells", "num_leaves <= 60"],
     )
-    answer = ask(space)
-    assert len(answer["candidates"]) >= 2
+    assert len(ask(space)["candidates"]) >= 2
+    fixed = Space({"eta": log(0.01, 0.5), "max_depth": Int(2, 12), "subsample": Float(0.3, 1)}, ["max_depth == 6"])
+    rates = {p["eta"] for p in params_of(ask(fixed))}
+    assert rates == {0.1, 0.05}, "settings that want another depth keep what else they say"
 
 
 # ------------------------------------------------------------------------------------------------ later
@@ -335,6 +362,34 @@ def test_later_it_steps_from_the_best_trial_several_parameters_at_once() -> None
     answer = ask(BOOSTING, 1, trials=trials, n_trials=30)
     assert params_of(answer) == [{"eta": 0.1, "n_estimators": 400, "max_depth": 6}]
     assert "From trial 7" in answer["candidates"][0]["rationale"]
+
+
+def test_a_step_that_would_leave_the_range_is_shortened() -> None:
+    best = {"eta": 0.013, "n_estimators": 200, "max_depth": 6}
+    found = params_of(ask(BOOSTING, 9, trials=[trial(1, best, 0.1)], n_trials=30))
+    assert any(p["eta"] == pytest.approx(0.013) for p in found) and all(p["eta"] >= 0.01 for p in found)
+    best = {"eta": 0.016, "n_estimators": 200, "max_depth": 6}
+    first = params_of(ask(BOOSTING, 1, trials=[trial(1, best, 0.1)], n_trials=30))[0]
+    assert first["eta"] == pytest.approx(0.016 * 0.5**0.5, rel=1e-4) and first["n_estimators"] == 400
+
+
+def test_a_step_may_hold_what_a_coupling_would_carry_along() -> None:
+    found = params_of(ask(SVM, 9, trials=[trial(1, {"C": 5.0, "gamma": 0.02}, 0.1)], n_trials=30))
+    assert {"C": 5.0, "gamma": 0.05} in found  # the same cost
+    assert any(p["gamma"] == pytest.approx(0.006) and p["C"] == pytest.approx(16.5) for p in found)  # the diagonal
+
+
+def test_a_step_of_a_fraction_is_taken_in_counts() -> None:
+    space = Space({"max_features": Int(1, 40), "n_estimators": Int(100, 900), "min_samples_leaf": Int(1, 20)})
+    best = {"max_features": 10, "n_estimators": 500, "min_samples_leaf": 2}
+    first = params_of(ask(space, 1, trials=[trial(1, best, 0.1)], n_trials=30))[0]
+    assert first == {"max_features": 16, "n_estimators": 500, "min_samples_leaf": 3}
+
+
+def test_a_partly_trained_trial_is_not_the_best() -> None:
+    partial = trial(1, {"eta": 0.05, "n_estimators": 100, "max_depth": 3}, 0.1, partial=True)
+    whole = trial(2, {"eta": 0.3, "n_estimators": 100, "max_depth": 6}, 0.9, partial=False)
+    assert "From trial 2," in ask(BOOSTING, 1, trials=[partial, whole], n_trials=30)["candidates"][0]["rationale"]
 
 
 def test_the_best_is_read_with_the_objectives_direction() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -172,28 +173,34 @@ def in_child(work):
     return os.waitpid(child, 0)[1] == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+threaded = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+@forking
+@threaded
 def test_a_forked_child_writes_on_a_connection_of_its_own(path, monkeypatch):
     monkeypatch.setattr(buffering, "FLUSH_SECONDS", 3600.0)
-    go, ready = os.pipe()
+    (opened, child_opened), (closed, parent_closed) = os.pipe(), os.pipe()
     store = Store.open(path)
     store.create_trial(1, expected_number=0, **FACTS)
-    store.report(1, 0, 0, {"loss": 7.0})
+    store.report(1, 0, 0, {"loss": 6.0})
     child = os.fork()
     if child == 0:
         try:
-            os.read(go, 1)  # until the parent, thinking itself the last, has closed and removed its log
             store.create_trial(1, expected_number=1, **FACTS)
+            os.write(child_opened, b".")
+            os.read(closed, 1)  # the parent must not think itself the last, and remove the log
             store.report(1, 1, 0, {"loss": 8.0})
             store.finish(1, 1, State.COMPLETE, (1.0,), attempt=1)
-            store.close()
             os._exit(0)
         except BaseException:
             os._exit(1)
+    os.read(opened, 1)
+    store.report(1, 0, 0, {"loss": 7.0})
     store.finish(1, 0, State.COMPLETE, (0.0,), attempt=1)
     store.close()
-    os.write(ready, b".")
+    os.write(parent_closed, b".")
     assert os.waitpid(child, 0)[1] == 0
     with Store.open(path) as again:
         assert [t.values for t in again.trials(1)] == [(0.0,), (1.0,)]
@@ -201,8 +208,34 @@ def test_a_forked_child_writes_on_a_connection_of_its_own(path, monkeypatch):
         assert again.integrity() == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@forking
+@threaded
+def test_a_fork_waits_for_the_transactions_of_other_threads(path):
+    inside = threading.Event()
+
+    def clock():
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            time.sleep(0.2)
+            inside.clear()
+        return 0.0
+
+    with Store.open(path, clock=clock) as store:
+        store.create_trial(1, expected_number=0, **FACTS)
+        writer = threading.Thread(target=store.release, args=[1, 0])
+        writer.start()
+        inside.wait()
+
+        def check():
+            assert not inside.is_set()
+
+        assert in_child(check)
+        writer.join()
+        assert store.trial(1, 0).state is State.WAITING
+
+
+@forking
+@threaded
 def test_forking_while_threads_write(path):
     with Store.open(path) as store:
         stop = threading.Event()
@@ -224,7 +257,7 @@ def test_forking_while_threads_write(path):
         assert store.integrity() == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@forking
 def test_a_store_in_memory_stays_with_its_process():
     with Store.open(None) as store:
 

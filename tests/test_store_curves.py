@@ -116,6 +116,22 @@ def test_the_end_of_a_trial_writes_its_points(store, path, stalled):
     assert on_disk(path).values == (0.5,)
 
 
+def test_a_report_during_a_write_is_not_forgotten(path, stalled):
+    news = []
+
+    def clock():  # read inside the transaction that ends the trial, after its points are written
+        while news:
+            store.report(1, 0, 1, {"loss": news.pop()})
+        return 0.0
+
+    with Store.open(path, clock=clock) as store:
+        new_trial(store, new_study(store).id)
+        store.report(1, 0, 1, {"loss": 0.5})
+        news.append(0.25)
+        store.finish(1, 0, State.COMPLETE, (0.5,), attempt=1)
+        assert store.curve(1, 0, "loss").values == (0.25,)
+
+
 def test_closing_writes_what_waits(path, stalled):
     with Store.open(path) as store:
         new_trial(store, new_study(store).id)

@@ -257,7 +257,7 @@ def test_releases_with_the_wal_reset_bug(version, sound):
 def test_disks_that_are_not_local(tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text(
-        "/dev/sda / ext4 rw 0 0\nnas:/x /srv/my\\040data nfs4 rw 0 0\n/dev/sdb /srv/my\\040data/disk xfs rw 0 0\n"
+        "/dev/sdb /srv/my\\040data/disk xfs rw 0 0\nnas:/x /srv/my\\040data nfs4 rw 0 0\n/dev/sda / ext4 rw 0 0\n"
         "me@host: /remote fuse.sshfs rw 0 0\n"
     )
     places = {"/home/s.db": True, "/srv/my data/s.db": False, "/srv/my data/disk/s.db": True, "/remote/s.db": False}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.engines.parameters import Categorical
+from tunewright.engines.parameters import Categorical, Parameter
 from tunewright.engines.space import Space
 
 MAX_GRID = 4096
@@ -31,10 +31,7 @@ class Encoding:
         self.space = Space.from_dict(data)
         parameters = list(self.space.parameters.values())
         self.categorical = np.array([isinstance(p, Categorical) for p in parameters])
-        self._grids = [
-            np.array([p.to_unit(p.value_at(k)) for k in range(int(p.count))]) if p.count <= MAX_GRID else None
-            for p in parameters
-        ]
+        self._grids = [_grid(p) for p in parameters]
         self._cuts = [None if g is None else (g[1:] + g[:-1]) / 2 for g in self._grids]
         self.counts = np.array([p.count for p in parameters], dtype=float)
         self._parents = self._parent_columns()
@@ -82,14 +79,23 @@ class Encoding:
             first, position = self._first[column], rows[:, column]
             if self.categorical[column] and grid is not None:
                 hit = np.abs(position[:, None] - grid) < 0.5 / len(grid)
-                out[:, first : first + len(grid)] = np.where(np.isnan(position)[:, None], 1.0 / len(grid), hit) * 0.5**0.5
+                shares = np.where(np.isnan(position)[:, None], 1.0 / len(grid), hit)
+                out[:, first : first + len(grid)] = shares * 0.5**0.5
             else:
                 out[:, first] = np.where(np.isnan(position), 0.5, position)
         if self.with_fidelity:
             out[:, -1] = fidelity
         return out
 
+    def middle(self, rng: np.random.Generator) -> np.ndarray:
+        """(1, d): the default configuration, else the middle of every number and a random choice of every category."""
+        if (default := self.space.default()) is not None:
+            return self.encode([default])
+        genotype = np.where(self.categorical, rng.random(self.width), 0.5)
+        return self.mask(self.snap(genotype[None]))
+
     def encode(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """(m, d) rows; derived values are ignored."""
         return self.space.encode(configs)
 
     def decode(self, row: np.ndarray) -> dict[str, Any]:
@@ -108,10 +114,20 @@ class Encoding:
             if grid is None or len(grid) < 2:
                 continue
             here = int(np.argmin(np.abs(grid - genotype[column])))
-            steps = range(len(grid)) if self.categorical[column] else range(max(0, here - reach), min(len(grid), here + reach + 1))
-            for k in steps:
+            span = len(grid) if self.categorical[column] else reach
+            for k in range(max(0, here - span), min(len(grid), here + span + 1)):
                 if k != here:
                     other = genotype.copy()
                     other[column] = grid[k]
                     out.append(other)
         return np.array(out).reshape(len(out), self.width)
+
+
+def _grid(parameter: Parameter) -> np.ndarray | None:
+    """Unit positions of a discrete parameter's values; None for a number with so many that it counts as continuous."""
+    if isinstance(parameter, Categorical):
+        return (np.arange(parameter.count) + 0.5) / parameter.count
+    if parameter.count > MAX_GRID:
+        return None
+    values = parameter.values(MAX_GRID)
+    return np.array([parameter.to_unit(value) for value in values])  # type: ignore[arg-type]

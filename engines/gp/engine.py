@@ -1,25 +1,24 @@
-"""Bayesian optimisation with a Gaussian process: the next trial is where the model expects the most.
+"""Bayesian optimisation with a Gaussian process: the next trial is where the model expects to improve the most.
 
-Starts from the default configuration (or the middle of the space) and a few points far from what is known; the model
-takes over as soon as there are `startup` trials. A learned probability of success keeps it away from failures.
-Jones, Schonlau and Welch, Efficient Global Optimization, 1998; Snoek, Larochelle and Adams 2012.
+The default configuration (or the middle of the space) comes first, then a few points far from what is known; the model
+takes over as soon as there are `startup` trials. Jones, Schonlau and Welch, Efficient Global Optimization, 1998;
+Snoek, Larochelle and Adams, Practical Bayesian Optimization of Machine Learning Algorithms, 2012.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
-from tunewright.engines.errors import FixArgument, SpaceExhausted
+from tunewright.engines.errors import FixArgument
 from tunewright.engines.gp import search
-from tunewright.engines.gp.acquisition import ACQUISITIONS, choose
 from tunewright.engines.gp.encoding import Encoding
 from tunewright.engines.gp.kernel import KERNELS
-from tunewright.engines.gp.regression import Hyperparameters, Posterior, fit
+from tunewright.engines.gp.model import Data, Learner, Model, Surface
+from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.types import (
     Capabilities,
@@ -33,25 +32,23 @@ from tunewright.engines.types import (
     stream,
 )
 
-MAX_FIT = 150
-MAX_TRIALS = 400
-ENUMERATED = 1500
+ACQUISITIONS = ("ei", "pi", "ucb", "thompson")
+CANDIDATES = 384
+START_CANDIDATES = 24
 SAME = 1e-4
-SPREAD_OF = 24
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    objective: Posterior
-    success: Posterior | None
-    centre: float
-    unit: float
-    best: float
-    bases: np.ndarray
+MAX_LISTED = 10_000
 
 
 class GP:
-    capabilities: ClassVar[Capabilities] = Capabilities(conditional=True, multi_objective=False)
+    """Options: acquisition "ei" | "pi" | "ucb" | "thompson", kernel "matern52" | "matern32" | "rbf", kappa (ucb only),
+    startup (trials before the model is asked).
+
+    A number above zero among an observation's `constraints` counts as a failure whose loss is known. With a fidelity,
+    its position on a log scale is one more input, and the model is asked about full fidelity. A configuration that was
+    told or is pending is proposed again only when a finite space has no other left.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
 
     def __init__(
         self,
@@ -68,172 +65,142 @@ class GP:
         for name, value, known in (("acquisition", acquisition, ACQUISITIONS), ("kernel", kernel, KERNELS)):
             if value not in known:
                 raise FixArgument(f"unknown {name}", field=name, value=value, fix=f"one of {', '.join(known)}")
-        if not startup >= 2:
-            raise FixArgument("a model needs at least two trials", field="startup", value=startup, fix="startup=4")
+        if not startup >= 1:
+            raise FixArgument("the first trial has no model", field="startup", value=startup, fix="startup=4")
+        if not kappa >= 0:
+            raise FixArgument("a weight is at least zero", field="kappa", value=kappa, fix="kappa=2.0")
         self._objective, self._seed, self._fidelity = objectives[0], seed, fidelity
-        self._acquisition, self._kernel, self._kappa, self._startup = acquisition, kernel, kappa, startup
+        self._acquisition, self._kappa, self._startup = acquisition, float(kappa), startup
         self._encoding = Encoding(space, with_fidelity=fidelity is not None)
+        self._learner = Learner(self._encoding, kernel)
         self._told: list[Observation] = []
         self._rows = np.empty((0, self._encoding.width))
-        self._hyper: dict[tuple[str, int], Hyperparameters] = {}
-        self._cache: tuple[int, _Model] | None = None
+        self._built: tuple[int, Model | None] = (0, None)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self._told += observations
-        free = [self._encoding.space.free(o.params) for o in observations]
-        self._rows = np.vstack([self._rows, self._encoding.encode(free)])
+        self._rows = np.vstack([self._rows, self._encoding.encode([o.params for o in observations])])
 
-    # ---------------------------------------------------------------- ask
+    # ---------------------------------------------------------------- proposals
 
     def ask(
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None
     ) -> list[Proposal]:
-        waiting = self._encoding.encode([self._encoding.space.free(p.params) for p in pending])
+        waiting = self._encoding.encode([p.params for p in pending])
         out = []
         for k in range(index, index + n):
-            row, tags = self._next(waiting, k)
+            rng = stream(self._seed, k)
+            model = self._model()
+            if model is None or len(self._told) + len(waiting) < self._startup:
+                row, tags = self._start(waiting, rng), {"phase": "startup"}
+            else:
+                row, tags = self._propose(model, waiting, rng), {}
             waiting = np.vstack([waiting, row])
-            out.append(Proposal(self._encoding.decode(row), fidelity=fidelity, tags=tags))
+            out.append(Proposal(self._encoding.decode(row), fidelity, tags=tags))
         return out
 
-    def _next(self, waiting: np.ndarray, index: int) -> tuple[np.ndarray, dict[str, Any]]:
-        rng = stream(self._seed, index)
-        seen = np.vstack([self._rows, waiting])
-        if self._encoding.counts.prod() < math.inf and self._exhausted(seen):
-            raise SpaceExhausted("every configuration has been tried", field="space", value=len(seen))
-        model = self._model()
-        if model is None or len(self._rows) + len(waiting) < self._startup:
-            return self._start(seen, rng), {"phase": "startup"}
-        objective = model.objective.believe(self._encoding.features(waiting))
-        score, slope = self._surface(model, objective, rng)
-        small = self._enumerated()
-        if small is not None:
-            pool, values = small, score(self._encoding.mask(small))
-        else:
-            start = search.draw(self._encoding, model.bases, search.SAMPLES, rng)
-            pool, values = search.maximise(self._encoding, score, slope, start, rng)
-        return self._first_new(pool, values, seen, rng), {}
-
-    def _surface(self, model: _Model, objective: Posterior, rng: np.random.Generator) -> tuple[search.Score, search.Slope]:
-        from tunewright.engines.gp import acquisition as _a; _a.NOISE[0]=model.objective.parameters.noise
-        encoding, acquire = self._encoding, choose(self._acquisition, model.best, self._kappa)
-
-        def score(rows: np.ndarray) -> np.ndarray:
-            features = encoding.features(rows)
-            value = acquire(*objective.predict(features))[0] + self._log_success(model, features)
-            return np.where(encoding.feasible(rows), value, -np.inf)
-
-        def slope(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            features = encoding.features(rows)
-            mean, std, d_mean, d_std = objective.predict_gradient(features)
-            value, by_mean, by_std = acquire(mean, std)
-            by_feature = by_mean[:, None] * d_mean + by_std[:, None] * d_std
-            gradient = np.zeros_like(rows)
-            gradient[:, encoding.numeric] = by_feature[:, encoding.numeric_features]
-            return value, np.where(np.isnan(rows), 0.0, gradient)
-
-        return score, slope
-
-    def _log_success(self, model: _Model, features: np.ndarray) -> np.ndarray:
-        """log P(success): the probit of a least-squares classifier (Rasmussen and Williams 2006, section 6.5)."""
-        if model.success is None:
-            return np.zeros(len(features))
-        from scipy.special import log_ndtr
-
-        mean, std = model.success.predict(features)
-        return log_ndtr(mean / np.sqrt(std**2 + model.success.parameters.noise))
-
-    def _first_new(self, pool: np.ndarray, values: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        order = np.argsort(-values, kind="stable")
-        rows = self._encoding.mask(pool[order])
-        for row, value in zip(rows, values[order], strict=True):
-            if value > -np.inf and not self._is_seen(row, seen):
-                return row
-        return self._start(seen, rng)
-
-    def _is_seen(self, row: np.ndarray, seen: np.ndarray) -> bool:
-        gap = np.abs(np.nan_to_num(seen, nan=-1.0) - np.nan_to_num(row, nan=-1.0))
-        return bool((gap < SAME).all(1).any())
-
-    def _start(self, seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The default or middle first, then the farthest of a few random points from all that is known."""
-        encoding = self._encoding
+    def _start(self, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The default or the middle when nothing is known, else the farthest of a few random rows (Mitchell 1991)."""
+        encoding, seen = self._encoding, np.vstack([self._rows, waiting])
         if not len(seen):
-            default = encoding.space.default()
-            if default is not None:
-                return encoding.encode([default])[0]
-            middle = np.where(encoding.categorical, rng.random(encoding.width), 0.5)
-            row = encoding.mask(encoding.snap(middle[None]))
+            row = encoding.middle(rng)
             if encoding.feasible(row)[0]:
                 return row[0]
-        rows = encoding.encode(encoding.space.sample(rng, SPREAD_OF))
-        if not len(seen):
-            return rows[0]
-        away = np.sqrt(((encoding.features(rows)[:, None] - encoding.features(seen)[None]) ** 2).sum(2)).min(1)
-        new = np.array([not self._is_seen(row, seen) for row in rows])
-        if not new.any():
-            for config in encoding.space.enumerate(10):
-                row = encoding.encode([config])[0]
-                if not self._is_seen(row, seen):
-                    return row
-        return rows[int(np.argmax(np.where(new, away, -1.0)))]
+        known = encoding.features(seen)
 
-    def _enumerated(self) -> np.ndarray | None:
-        return None
+        def away(rows: np.ndarray) -> np.ndarray:
+            gaps = ((encoding.features(rows)[:, None] - known) ** 2).sum(2)
+            return gaps.min(1) if len(known) else np.zeros(len(rows))
 
-    def _exhausted(self, seen: np.ndarray) -> bool:
-        return len(np.unique(np.nan_to_num(np.round(seen, 6), nan=-1.0), axis=0)) >= self._encoding.space.size()
+        rows = encoding.encode(encoding.space.sample(rng, START_CANDIDATES))
+        return self._best_new(rows, away(rows), away, waiting)
+
+    def _propose(self, model: Model, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        encoding = self._encoding
+        objective = model.objective.believe(encoding.features(waiting))
+        surface = Surface(encoding, model, objective, self._acquisition, self._kappa)
+        pool = search.draw(encoding, model.incumbents, CANDIDATES, rng)
+        if self._acquisition == "thompson":
+            rows = encoding.mask(pool)
+            features = encoding.features(rows)
+            values = model.log_success(features) - objective.sample(features, rng)
+            values = np.where(encoding.feasible(rows), values, -np.inf)
+        else:
+            pool, values = search.maximise(encoding, surface.value, surface.slope, pool, rng)
+            rows = encoding.mask(pool)
+        if not np.isfinite(values).any():
+            return self._start(waiting, rng)
+        return self._best_new(rows, values, surface.value, waiting)
+
+    def _best_new(
+        self, rows: np.ndarray, values: np.ndarray, value: search.Score, waiting: np.ndarray
+    ) -> np.ndarray:
+        """The row of the highest value that is new; from all the space when none of these is and it can be listed."""
+        encoding = self._encoding
+        seen = np.vstack([self._rows, waiting])
+        rows, values = rows[values > -np.inf], values[values > -np.inf]
+        rows = rows[np.argsort(-values, kind="stable")]
+        for row in rows:
+            if not _among(row, seen):
+                return row
+        if encoding.space.size() <= MAX_LISTED:
+            listed = encoding.encode(list(encoding.space.enumerate(points=1)))
+            left = listed[[not _among(row, seen) for row in listed]]
+            if len(left):
+                return left[int(np.argmax(value(left)))]
+        return next((row for row in rows if not _among(row, waiting)), rows[0])
+
+    # ---------------------------------------------------------------- judgement
+
+    def score(self, configs: Sequence[Params], fidelity: int | None = None) -> np.ndarray:
+        """(n,) acquisition of each configuration at full fidelity (for Thompson sampling: log expected improvement)."""
+        model = self._model()
+        if model is None or not configs:
+            return np.zeros(len(configs))
+        return Surface(self._encoding, model, model.objective, self._acquisition, self._kappa).value(
+            self._encoding.encode(configs)
+        )
+
+    def candidates(self, n: int, *, index: int) -> list[Config]:
+        model, rng = self._model(), stream(self._seed, index)
+        space = self._encoding.space
+        if model is None:
+            return space.sample(rng, n)
+        drawn = space.decode(search.draw(self._encoding, model.incumbents, n, rng))
+        good = [config for config in drawn if space.feasible(config)]
+        return good + space.sample(rng, n - len(good)) if len(good) < n else good
+
+    def predict(self, configs: Sequence[Params]) -> Prediction:
+        """Mean and standard deviation of the noise-free metric at full fidelity; NaN while there is no model."""
+        model = self._model()
+        if model is None or not configs:
+            unknown = np.full((len(configs), 1), np.nan)
+            return Prediction(unknown, unknown.copy())
+        mean, std = model.objective.predict(self._encoding.features(self._encoding.encode(configs)))
+        mean = mean * model.unit + model.centre
+        sign = self._objective.loss(1.0)
+        return Prediction(sign * mean[:, None], std[:, None] * model.unit)
 
     # ---------------------------------------------------------------- the model
 
-    def _model(self) -> _Model | None:
-        n = len(self._told)
-        if self._cache is None or self._cache[0] != n:
-            model = self._build()
-            if model is None:
-                return None
-            self._cache = n, model
-        return self._cache[1]
-
-    def _build(self) -> _Model | None:
-        y = losses(self._told, self._objective)
-        ok = np.isfinite(y)
-        if ok.sum() < 2:
-            return None
-        rows, y = self._rows[ok], y[ok]
-        encoding = self._encoding
-        levels = self._levels()[ok]
-        y = winsorise(y)
-        centre, unit = float(y.mean()), float(y.std())
-        unit = unit if unit > 0 else 1.0
-        z = (y - centre) / unit
-        keep = np.arange(len(z))
-        features = encoding.features(rows, levels)
-        hyper = fit(features, encoding.groups, z, self._kernel)
-        objective = Posterior(features, encoding.groups, z, hyper, self._kernel)
-        mean = objective.predict(encoding.features(rows))[0]
-        order = np.argsort(mean, kind="stable")[:5]
-        success = None
-        if not ok.all():
-            labels = np.where(ok, 1.0, -1.0)
-            allf = encoding.features(self._rows, self._levels())
-            success = Posterior(allf, encoding.groups, labels, fit(allf, encoding.groups, labels, self._kernel), self._kernel)
-        return _Model(objective, success, centre, unit, float(mean.min()), rows[order])
+    def _model(self) -> Model | None:
+        if self._built[0] != len(self._told):
+            y = losses(self._told, self._objective)
+            y = np.where(np.isfinite(y), y, np.nan)
+            allowed = np.array([all(c <= 0 for c in o.constraints) for o in self._told])
+            data = Data(self._rows, self._levels(), y, np.isfinite(y) & allowed)
+            self._built = len(self._told), self._learner.model(data)
+        return self._built[1]
 
     def _levels(self) -> np.ndarray:
-        if self._fidelity is None:
+        """(n,) log-scale positions of the trials' fidelities, 1 for the full one."""
+        if self._fidelity is None or self._fidelity.low == self._fidelity.high:
             return np.ones(len(self._told))
-        low, high = self._fidelity.low, self._fidelity.high
-        span = math.log(high / low) or 1.0
+        low, span = self._fidelity.low, math.log(self._fidelity.high / self._fidelity.low)
         return np.array([1.0 if o.fidelity is None else math.log(o.fidelity / low) / span for o in self._told])
 
-WINSOR = 3.0
 
-def winsorise(y: np.ndarray) -> np.ndarray:
-    """y with its bad tail drawn in: past median + 3 (median - best) values keep their order and little else."""
-    middle, best = float(np.median(y)), float(y.min())
-    reach = WINSOR * (middle - best)
-    if reach <= 0:
-        return y
-    over = np.maximum(y - (middle + reach), 0.0) / reach
-    return np.where(over > 0, middle + reach * (1.0 + 0.1 * np.log1p(over)), y)
+def _among(row: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether a row equals one of (n, d) rows up to SAME in every position."""
+    gaps = np.abs(np.nan_to_num(rows, nan=-1.0) - np.nan_to_num(row, nan=-1.0))
+    return bool((gaps < SAME).all(1).any())

@@ -32,7 +32,9 @@ def squared_distances(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.maximum(cross, 0.0, out=cross)
 
 
-def pair_distances(features: np.ndarray, groups: np.ndarray, count: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+def pair_distances(
+    features: np.ndarray, groups: np.ndarray, count: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """(count, n(n-1)/2) squared distances of every pair of rows in each parameter, and the pairs' (rows, columns).
 
     features: (n, p); groups: (p,) the parameter, 0 .. count - 1, that each feature belongs to.

@@ -19,6 +19,7 @@ NOISE_PRIOR = (float(np.log(1e-3)), 2.0)
 LENGTHSCALE_BOUNDS = (float(np.log(0.03)), float(np.log(30.0)))
 SCALE_BOUNDS = (float(np.log(0.05)), float(np.log(50.0)))
 NOISE_BOUNDS = (float(np.log(1e-6)), float(np.log(1.0)))
+NOISE_STARTS = (NOISE_PRIOR[0], float(np.log(0.2)))
 MAX_ITERATIONS = 40
 
 
@@ -35,7 +36,12 @@ class Posterior:
     """The process given values y (n,) at features (n, p) of groups (p,)."""
 
     def __init__(
-        self, features: np.ndarray, groups: np.ndarray, y: np.ndarray, parameters: Hyperparameters, kernel: str = "matern52"
+        self,
+        features: np.ndarray,
+        groups: np.ndarray,
+        y: np.ndarray,
+        parameters: Hyperparameters,
+        kernel: str = "matern52",
     ):
         from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -91,8 +97,8 @@ class Posterior:
         cross, _ = self._cross(features)
         half = dtrsm(1.0, self._lower, cross.T, lower=1)
         scaled = features * self._inverse_scale
-        covariance = self.parameters.scale * correlation(self.kernel, squared_distances(scaled, scaled))[0] - half.T @ half
-        values, vectors = np.linalg.eigh(covariance)
+        prior = self.parameters.scale * correlation(self.kernel, squared_distances(scaled, scaled))[0]
+        values, vectors = np.linalg.eigh(prior - half.T @ half)
         return cross @ self._weights + vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.standard_normal(len(features)))
 
     def believe(self, features: np.ndarray) -> Posterior:
@@ -107,7 +113,8 @@ class Posterior:
 def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "matern52") -> Hyperparameters:
     """The most probable hyperparameters for values y (n,) of about zero mean and unit variance.
 
-    Always started from the prior's middle, so that they depend on the data alone and not on earlier fits.
+    Rough data has two explanations, short lengthscales and noise, hence two starts. They are fixed, so the answer
+    depends on the data alone and not on earlier fits.
     """
     from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
     from scipy.optimize import fmin_l_bfgs_b
@@ -142,5 +149,11 @@ def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "
         return total, gradient
 
     bounds = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
-    theta, _, _ = fmin_l_bfgs_b(loss, middle, bounds=bounds, maxiter=MAX_ITERATIONS, factr=1e9)
+    theta, lowest = middle, np.inf
+    for noise in NOISE_STARTS:
+        start = middle.copy()
+        start[d + 1] = noise
+        end, value, _ = fmin_l_bfgs_b(loss, start, bounds=bounds, maxiter=MAX_ITERATIONS, factr=1e9)
+        if value < lowest:
+            theta, lowest = end, value
     return Hyperparameters(np.exp(theta[:d]), float(np.exp(theta[d])), float(np.exp(theta[d + 1])))

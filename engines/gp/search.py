@@ -12,9 +12,12 @@ import numpy as np
 from tunewright.engines.gp.encoding import Encoding
 
 BASES = 6
-SAMPLES = 384
 LOCAL_SHARE = 0.5
 ROUNDS = 4
+FIRST_WIDTH = 0.2
+WIDEST = 0.3
+REDRAWN = 0.05
+STEP = 0.7
 CHILDREN = 16
 ASCENTS = 4
 ASCENT_STEPS = 25
@@ -26,16 +29,20 @@ Slope = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def draw(encoding: Encoding, bases: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """n snapped genotypes: about half uniform, half perturbations of the bases (b, d), which may hold NaN."""
-    local = int(n * LOCAL_SHARE) if len(bases) else 0
+    """n snapped genotypes: half perturbations of the bases (b, d), which may hold NaN, the others uniform within the
+    constraints."""
+    local = int(n * LOCAL_SHARE)
     out = rng.random((n, encoding.width))
-    if local:
-        chosen = bases[rng.integers(len(bases), size=local)]
-        out[:local] = perturb(encoding, np.where(np.isnan(chosen), out[:local], chosen), rng)
+    chosen = bases[rng.integers(len(bases), size=local)]
+    out[:local] = perturb(encoding, np.where(np.isnan(chosen), out[:local], chosen), rng)
+    if encoding.space.constraints:
+        # Uniform draws seldom meet a tight constraint; drawing within it is worth its cost.
+        met = encoding.encode(encoding.space.sample(rng, n - local))
+        out[local:] = np.where(np.isnan(met), out[local:], met)
     return encoding.snap(out)
 
 
-def perturb(encoding: Encoding, genotypes: np.ndarray, rng: np.random.Generator, widest: float = 0.3) -> np.ndarray:
+def perturb(encoding: Encoding, genotypes: np.ndarray, rng: np.random.Generator, widest: float = WIDEST) -> np.ndarray:
     """Each genotype (m, d) with some of its parameters changed: numbers by a Gaussian of a random width, categories
     and a share of the numbers drawn anew."""
     m, d = genotypes.shape
@@ -44,17 +51,19 @@ def perturb(encoding: Encoding, genotypes: np.ndarray, rng: np.random.Generator,
     changed[np.arange(m), rng.integers(d, size=m)] = True
     width = widest * 10.0 ** (-2.0 * rng.random((m, 1)))
     # A discrete number must be able to reach its neighbour, however narrow the width.
-    moved = genotypes + np.maximum(width, np.where(encoding.categorical, 0.0, 0.7 / encoding.counts)) * rng.standard_normal((m, d))
-    fresh = encoding.categorical | (rng.random((m, d)) < 0.05)
+    moved = genotypes + np.maximum(width, STEP / encoding.counts) * rng.standard_normal((m, d))
+    fresh = encoding.categorical | (rng.random((m, d)) < REDRAWN)
     moved = np.where(fresh, rng.random((m, d)), np.abs(moved))
     moved = np.where(moved > 1.0, np.maximum(2.0 - moved, 0.0), moved)
     return encoding.snap(np.where(changed, moved, genotypes))
 
 
-def maximise(encoding: Encoding, score: Score, slope: Slope, start: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def maximise(
+    encoding: Encoding, score: Score, slope: Slope, start: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Every genotype visited (m, d), snapped, and its value (m,), from candidates `start` on."""
     pool, values = start, score(encoding.mask(start))
-    width = 0.2
+    width = FIRST_WIDTH
     seeds = np.argsort(-values, kind="stable")[:BASES]
     best, best_values = pool[seeds], values[seeds]
     for _ in range(ROUNDS):
@@ -65,7 +74,7 @@ def maximise(encoding: Encoding, score: Score, slope: Slope, start: np.ndarray, 
         winner = family.argmax(1)
         members = np.concatenate([best[:, None], children.reshape(len(best), CHILDREN, -1)], axis=1)
         best, best_values = members[np.arange(len(best)), winner], family.max(1)
-        width *= 0.5
+        width /= 2
     climbed = ascend(encoding, slope, _distinct(best, best_values, ASCENTS))
     refined = np.vstack([climbed, *(encoding.neighbours(row) for row in climbed)])
     return np.vstack([pool, refined]), np.concatenate([values, score(encoding.mask(refined))])

@@ -1,0 +1,3 @@
+"""A package whose own dependency is missing."""
+
+import a_module_that_nobody_installed  # noqa: F401
