@@ -3,45 +3,51 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 ROOMS = agent engines plugins prompts
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint types layers wheel clean
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-
-$(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+# Some systems ship venv without the pip that it wants to copy; theirs can fill the folder instead.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "tunewright needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(BIN)/python install pip; }
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "installing tunewright"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "installing tunewright and its development tools"
+	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 # The rooms under their installed names, for tools that read source and do not see through an editable install.
-.types/tunewright: $(BIN)/python
+.types/tunewright:
 	@mkdir -p $@
 	@for room in $(ROOMS); do ln -sfn ../../$$room $@/$$room; done
 
 demo: $(VENV)/.installed
-	$(BIN)/tunewright demo
+	@$(BIN)/tunewright demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -q
+	@$(BIN)/pytest -n 2 -q
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 
 types: $(VENV)/.dev .types/tunewright
-	$(BIN)/mypy
+	@$(BIN)/mypy
 
 layers: $(VENV)/.dev .types/tunewright
-	cd .types && PYTHONPATH=. ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+	@cd .types && PYTHONPATH=. ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
 
 wheel: $(VENV)/.dev
-	rm -rf build dist
-	$(BIN)/python -m build --wheel --outdir dist .
+	@rm -rf build dist
+	@$(BIN)/python -m build --outdir dist .
 
 clean:
 	rm -rf build dist .types $(VENV) *.egg-info

@@ -131,6 +131,11 @@ class Agent:
     def space(self) -> Space:
         return self._view.space
 
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the study was last opened with, as the file keeps it."""
+        return self._view.record.config
+
     # ------------------------------------------------------------------------------------------ suggest
 
     @overload

@@ -133,7 +133,9 @@ def quantities(names: Sequence[str]) -> dict[str, Callable[[Row], float | None]]
         below = "*".join(parts)
 
         def step(row: Row) -> float | None:
-            return _ratio(row.get(rate), 1 - row.get(momentum, 0) if momentum else 1, row.get(batch) if batch else 1)
+            if momentum and momentum not in row:  # another optimizer: the product means nothing there
+                return None
+            return _ratio(row.get(rate), 1 - row[momentum] if momentum else 1, row.get(batch) if batch else 1)
 
         out[f"{rate}/({below})" if len(parts) > 1 else f"{rate}/{below}"] = step
     if rate and rounds:

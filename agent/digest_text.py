@@ -161,24 +161,29 @@ def _state(facts: Facts) -> list[str]:
     n, failed, left = facts["n_trials"], facts["failed"], facts["budget_left"]
     metric = _name(facts["objectives"][0]["name"])
     words = [
-        f"{n} trials finished" + (f", {failed} of them failed" if failed else "") if n else "No trial has finished yet"
+        f"{n} trial{'s' * (n > 1)} finished" + (f", {failed} of them failed" if failed else "")
+        if n
+        else "No trial has finished yet"
     ]
     if left is not None:
         words.append(f"{left} left")
-    if facts["since_best"]:
+    if facts["since_best"] and facts["since_best"] > 2:
         words.append(f"none of the last {facts['since_best']} improved on the best")
     lines = ["; ".join(words) + "."]
     if facts["default_value"] is not None:
-        lines.append(f"The default configuration reached {metric} {_number(facts['default_value'])}.")
+        reached = f"reached {metric} {_number(facts['default_value'])}"
+        lines.append(f"The starting configuration (#0: defaults, the middle where there is none) {reached}.")
     elif facts["default"] and not n:
         lines.append(f"Default configuration, not measured: {_cut(_pairs(facts['default'].items()), 700)}")
     if noise := facts["noise"]:
         lines.append(
             f"Noise: repeats of a configuration differ by {_number(noise['std'], 2)} (std, from {noise['repeats']})."
         )
+    elif n:
+        lines.append("Noise: not measured, no configuration was repeated.")
     if n:
         lines.append(
-            "A percentage is the position in the parameter's range, on its own scale; ! marks an end of the range."
+            "A percentage is the position in the parameter's range, on its own scale; (min) and (max) are its ends."
         )
     return lines
 
@@ -240,7 +245,9 @@ def _cells(row: Facts, base: Facts, order: Sequence[str]) -> str:
 
 def _cell(name: str, value: Any, row: Facts) -> str:
     place = f" {100 * row['unit'][name]:.0f}%" if name in row["unit"] else ""
-    return f"{_name(name)}={_value(value)}{place}{'!' if name in row['at_bound'] else ''}"
+    if end := row["at_bound"].get(name):
+        place = " (min)" if end == "low" else " (max)"
+    return f"{_name(name)}={_value(value)}{place}"
 
 
 def _failure(row: Facts, base: Facts, order: Sequence[str]) -> str:
@@ -258,8 +265,9 @@ def _range(entry: Facts) -> str:
 
 def _effect(effect: Facts) -> str:
     trend = f"trend {effect['trend']:+.2f}±{effect['error']:.2f}; " if effect["trend"] is not None else ""
-    groups = ", ".join(f"{_safe(g['label'], MAX_CHOICE)}: {g['rank']} ({g['n']})" for g in effect["groups"][:8])
-    return f"- {_name(effect['name'])}: {trend}{groups}"
+    several = [g for g in effect["groups"] if g["n"] > 1]  # one trial is no evidence for its whole group
+    groups = ", ".join(f"{_safe(g['label'], MAX_CHOICE)}: {g['rank']} ({g['n']})" for g in several[:8])
+    return f"- {_name(effect['name'])}: {trend}{groups or 'no value was tried twice'}"
 
 
 def _untested(entry: Facts) -> str:
@@ -282,8 +290,8 @@ def _curves(facts: Facts) -> list[str]:
 def _engine(engine: Facts | None, base: Facts, order: Sequence[str], facts: Facts) -> list[str]:
     if engine is None or engine["params"] is None:
         return []
-    how = " (a draw without a model so far)" if engine["startup"] else ""
-    line = f"The engine, {_safe(engine['name'], MAX_NAME)}, would try next{how}: {_cells(engine, base, order)}"
+    how = " (spread over the space, it has no model yet)" if engine["startup"] else ""
+    line = f"The engine, {_safe(engine['name'], MAX_NAME)}, would try next{how}: {_cells(engine, {}, order)}"
     if engine["mean"] is not None:
         spread = f" ± {_number(engine['std'], 2)}" if engine["std"] is not None else ""
         line += f". It expects {_name(facts['objectives'][0]['name'])} {_number(engine['mean'])}{spread} there"

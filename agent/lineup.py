@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
-from tunewright.engines.novelty import distances
 from tunewright.engines.space import Space
 from tunewright.engines.types import Engine, Objective, Observation, Proposal, Scorer
 from tunewright.plugins import registry
@@ -165,8 +164,3 @@ class Lineup:
         scorer = self._scorer()
         assert scorer is not None, "scores are asked for only where there is a reference"
         return [float(s) for s in scorer.score(configs)]
-
-
-def nearest(space: Space, config: Mapping[str, Any], units: np.ndarray) -> float:
-    """Distance of a configuration to the nearest of (n, d) encoded ones, 0..1; 1 when there is none."""
-    return float(distances(space, config, units).min()) if len(units) else 1.0

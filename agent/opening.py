@@ -73,9 +73,7 @@ def _resume(
             fix="leave seed out to resume it",
         )
     config = {**config, "task": config["task"] or known.config.get("task")}
-    if config != known.config:
-        store.update_config(known.id, config)
-    return known
+    return known if config == known.config else store.update_config(known.id, config)
 
 
 def difference(old: Space, new: Space) -> list[str]:

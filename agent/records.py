@@ -102,7 +102,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One metric of one trial: steps ascending, each value the last one reported for its step (NaN where not finite)."""
+    """One metric of one trial, steps ascending; each value is the last one reported for its step (NaN: not finite)."""
 
     metric: str
     steps: tuple[float, ...]

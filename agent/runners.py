@@ -8,7 +8,7 @@ from tunewright.plugins.hooks import Work
 
 
 class LocalRunner:
-    """One worker runs in the calling thread, several in threads: for objectives that wait or compute outside Python's lock."""
+    """One worker runs in the calling thread, several run in threads: for work outside the GIL."""
 
     def __init__(self, workers: int = 1):
         self.workers = workers

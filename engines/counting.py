@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from tunewright.engines.parameters import Parameter
+from tunewright.engines.parameters import Parameter, Scalar
 
 if TYPE_CHECKING:
     from tunewright.engines.space import Space
@@ -30,12 +31,16 @@ def size(space: Space) -> float:
     total, seen = 0, set()
     for combination in product(*(range(int(counts[name])) for name in deciding)):
         chosen = dict(zip(deciding, combination, strict=True))
-        config = space.build(lambda name, parameter, chosen=chosen: parameter.value_at(chosen.get(name, 0)))
+        config = space.build(partial(_value, chosen))
         key = tuple((name, config[name]) for name in deciding if name in config)
         if key not in seen and space.feasible(config):
             total += math.prod(int(counts[name]) for name in config if name not in chosen)
         seen.add(key)
     return total
+
+
+def _value(chosen: Mapping[str, int], name: str, parameter: Parameter) -> Scalar:
+    return parameter.value_at(chosen.get(name, 0))
 
 
 def _deciding(space: Space) -> list[str]:

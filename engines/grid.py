@@ -48,7 +48,8 @@ class Grid:
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None
     ) -> list[Proposal]:
         """As many of n as are left."""
-        taken, out = self._history.pending_keys(pending), []
+        taken = self._history.pending_keys(pending)
+        out: list[Proposal] = []
         for config in self._untold(taken):
             if len(out) == n:
                 break

@@ -57,7 +57,7 @@ class History:
             if key not in pending:
                 if key not in self.keys:
                     return config
-                repeat = repeat or config
+                repeat = config
         if self.listable and (left := self.untried(pending)):
             return left[int(rng.integers(len(left)))]
         return repeat or config

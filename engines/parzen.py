@@ -2,9 +2,9 @@
 
 One kernel per observation, a product over parameters (Bergstra et al. 2011; multivariate as in Falkner et al. 2018):
 a Gaussian truncated to [0, 1] for a float, its mass over the value's bin for a discrete number, and a smoothed count
-for a category (Aitchison & Aitken 1976). All densities are relative to the uniform one. Where the kernel's observation has
-no value, its factor is therefore 1: the observation says nothing there. The prior is the kernel of an observation
-without any value.
+for a category (Aitchison & Aitken 1976). All densities are relative to the uniform one. Where the kernel's observation
+has no value, its factor is therefore 1: the observation says nothing there. The prior is the kernel of an
+observation without any value.
 """
 
 from __future__ import annotations
@@ -83,14 +83,17 @@ class Parzen:
         if self.axes.categorical[column]:
             match = np.abs(x[:, None] - mu) * count < 0.5
             return np.where(match, math.log(count * (1 - width) + width), math.log(width))
-        inside = ndtr((1 - mu) / width) - ndtr(-mu / width)
         if math.isinf(count):
+            inside = ndtr((1 - mu) / width) - ndtr(-mu / width)
             z = (x[:, None] - mu) / width
             return -0.5 * z * z - np.log(width * math.sqrt(2 * math.pi) * inside)
+        # Few values repeat often: each pair is computed once.
         values, back = np.unique(x, return_inverse=True)
+        means, kernel = np.unique(mu, return_inverse=True)
         low, high = (edge[:, None] for edge in self.axes.edges(column, values))
-        mass = (ndtr((high - mu) / width) - ndtr((low - mu) / width)) / inside
-        return np.log(np.maximum(mass / (high - low), TINY))[back]
+        inside = ndtr((1 - means) / width) - ndtr(-means / width)
+        mass = (ndtr((high - means) / width) - ndtr((low - means) / width)) / inside
+        return np.log(np.maximum(mass / (high - low), TINY))[back][:, kernel]
 
     def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.

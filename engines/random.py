@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from tunewright.engines.history import History, check_options
@@ -37,7 +38,7 @@ class Random:
         taken, out = self._history.pending_keys(pending), []
         for k in range(index, index + n):
             rng = stream(self.seed, k)
-            config = self._history.fresh(lambda rng=rng: self.space.sample(rng), rng, taken)
+            config = self._history.fresh(partial(self.space.sample, rng), rng, taken)
             taken.add(self.space.key(config))
             out.append(Proposal(config, fidelity, tags={"phase": "startup"}))
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from tunewright.engines.errors import FixSpace
@@ -48,7 +49,7 @@ class Sobol:
             key = self.space.key(config)
             if key in taken or key in self._history.keys:
                 rng = stream(self.seed, k)
-                config = self._history.fresh(lambda rng=rng: self.space.sample(rng), rng, taken)
+                config = self._history.fresh(partial(self.space.sample, rng), rng, taken)
             taken.add(self.space.key(config))
             out.append(Proposal(config, fidelity, tags={"phase": "startup"}))
         return out
@@ -56,9 +57,9 @@ class Sobol:
     def point(self, k: int) -> Params:
         """The k-th point of the sequence, from 0, of those that meet the constraints."""
         if self._sequence is None:
-            from scipy.stats.qmc import Sobol as Sequence_
+            from scipy.stats import qmc
 
-            self._sequence = Sequence_(len(self.space.names), scramble=True, seed=stream(self.seed, 0))
+            self._sequence = qmc.Sobol(len(self.space.names), scramble=True, seed=stream(self.seed, 0))
         empty = 0
         while len(self._points) <= k:
             found = [c for c in self.space.decode(self._sequence.random(BLOCK)) if self.space.feasible(c)]

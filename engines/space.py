@@ -353,9 +353,13 @@ class Space:
     # ---------------------------------------------------------------- identity and files
 
     def key(self, params: Mapping[str, Any]) -> str:
-        """A short hash of the free configuration, the same for equal values however they were written."""
+        """A short hash of the free configuration, the same for equal values however they were written.
+
+        Reals count as equal to ten digits: the way through the unit interval and back costs the last ones.
+        """
         coerced = self.coerce(self.free(params))
-        text = json.dumps([[n, coerced[n]] for n in self.names if n in coerced])
+        written = {n: f"{v:.9e}" if isinstance(v, float) else v for n, v in coerced.items()}
+        text = json.dumps([[n, written[n]] for n in self.names if n in written])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:

@@ -84,8 +84,14 @@ class EngineContract:
 
     # ---------------------------------------------------------------- building blocks
 
-    def make(self, space: Space, objectives: Sequence[Objective] = (Objective("loss"),), seed: int = 7) -> Engine:
-        return type(self).engine(space, objectives, seed, **self.options)
+    def make(
+        self,
+        space: Space,
+        objectives: Sequence[Objective] = (Objective("loss"),),
+        seed: int = 7,
+        fidelity: Fidelity | None = None,
+    ) -> Engine:
+        return type(self).engine(space, objectives, seed, fidelity=fidelity, **self.options)
 
     def _spaces(self) -> Iterator[tuple[str, Space]]:
         for name, space in SPACES.items():
@@ -241,9 +247,7 @@ class EngineContract:
 
     def test_observations_at_lower_fidelities(self) -> None:
         space = SPACES["mixed"]
-        engine = type(self).engine(
-            space, (Objective("loss"),), 7, fidelity=Fidelity("epoch", 1, 9), **self.options
-        )
+        engine = self.make(space, fidelity=Fidelity("epoch", 1, 9))
         states = {1: State.STOPPED, 3: State.STOPPED, 9: State.COMPLETE}
         engine.tell(
             [
@@ -267,7 +271,11 @@ class EngineContract:
             return
         engine = self.make(space, both)
         engine.tell(
-            [Observation(o.number, o.params, (o.values[0], o.params["width"])) for o in self._history(space) if o.values]
+            [
+                Observation(o.number, o.params, (o.values[0], o.params["width"]))
+                for o in self._history(space)
+                if o.values
+            ]
         )
         self._check(space, engine.ask(2, index=self.trials))
 

@@ -59,7 +59,9 @@ class TPE:
     ):
         check_options("tpe", options)
         if isinstance(n_startup, bool) or not isinstance(n_startup, int) or n_startup < 1:
-            raise FixArgument("must be a whole number above zero", field="n_startup", value=n_startup, fix="n_startup=8")
+            raise FixArgument(
+                "must be a whole number above zero", field="n_startup", value=n_startup, fix="n_startup=8"
+            )
         self.space, self.objective, self.seed, self.n_startup = space, objectives[0], seed, n_startup
         self._axes = Axes(space)
         self._history = History(space)
@@ -127,9 +129,7 @@ class TPE:
             taken = self._history.keys | {self.space.key(c) for c in running}
             if self.space.feasible(config) and self.space.key(config) not in taken:
                 return config
-        return self._history.fresh(
-            lambda: self.space.sample(rng), rng, {self.space.key(config) for config in running}
-        )
+        return self._history.fresh(lambda: self.space.sample(rng), rng, {self.space.key(config) for config in running})
 
     @cached_property
     def _design(self) -> list[Params]:
@@ -139,7 +139,8 @@ class TPE:
         shape = (self.n_startup, len(self.space.names))
 
         def hypercube() -> np.ndarray:
-            return (rng.permuted(np.tile(np.arange(shape[0])[:, None], shape[1]), axis=0) + rng.random(shape)) / shape[0]
+            cells = np.tile(np.arange(self.n_startup)[:, None], shape[1])
+            return (rng.permuted(cells, axis=0) + rng.random(shape)) / self.n_startup
 
         def closest(points: np.ndarray) -> float:
             distances = np.square(points[:, None] - points).sum(axis=-1)

@@ -14,7 +14,9 @@ from hypothesis import settings
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-for name in [n for n in os.environ if n.startswith(("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "TUNEWRIGHT_"))]:
+for name in [
+    n for n in os.environ if n.startswith(("OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "TUNEWRIGHT_"))
+]:
     del os.environ[name]
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

@@ -1,4 +1,4 @@
-"""Random search spaces for property tests: every kind of parameter, conditions at depth, derived values, constraints."""
+"""Random search spaces for property tests: all kinds of parameter, conditions at depth, derived values, constraints."""
 
 from __future__ import annotations
 

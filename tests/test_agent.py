@@ -182,7 +182,11 @@ def test_budget_of_trials_counts_the_whole_study(tmp_path: Path) -> None:
 
 def test_several_objectives_have_a_front() -> None:
     agent = Agent(
-        {"x": Float(0, 1)}, objectives=[Objective("acc", "maximize"), Objective("ms")], advisor=None, store=None, engine="random"
+        {"x": Float(0, 1)},
+        objectives=[Objective("acc", "maximize"), Objective("ms")],
+        advisor=None,
+        store=None,
+        engine="random",
     )
     agent.tune(lambda t: {"acc": t["x"], "ms": t["x"] ** 2 + (0.5 if t["x"] < 0.5 else 0)}, trials=20)
     rows = [(t.values[0], t.values[1]) for t in agent.trials]

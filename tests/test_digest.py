@@ -287,12 +287,12 @@ def test_the_history_says_what_a_tuner_asks_for() -> None:
 def test_other_trials_show_only_what_differs() -> None:
     deep = BASE | {"layers": 6}
     words = history([trial(i, c, (i + 1) / 10) for i, c in enumerate([BASE, deep, BASE, deep])])
-    assert "#1 val_loss 0.2: layers=6 92%!\n" in words
+    assert "#1 val_loss 0.2: layers=6 (max)\n" in words
     assert "#2 val_loss 0.3: the same configuration\n" in words and "#3 val_loss 0.4: the same as #1\n" in words
 
 
 def test_an_engine_without_a_model_or_a_point() -> None:
-    assert "a draw without a model so far" in history([], engine=digest.EngineView("tpe", BASE, startup=True))
+    assert "it has no model yet" in history([], engine=digest.EngineView("tpe", BASE, startup=True))
     assert "engine" not in history([], engine=digest.EngineView("tpe", None))
 
 

@@ -34,7 +34,8 @@ def test_quantities_need_one_clear_reading() -> None:
     assert digest_stats.quantities(["a.lr", "b.lr", "batch"]) == {}
     assert digest_stats.quantities(["lr", "layers"]) == {}
     (step,) = digest_stats.quantities(["lr", "momentum", "batch"]).values()
-    assert step({"lr": 0.1, "batch": 10}) == pytest.approx(0.01)  # no momentum active: plain SGD
+    assert step({"lr": 0.1, "batch": 10, "momentum": 0.5}) == pytest.approx(0.02)
+    assert step({"lr": 0.1, "batch": 10}) is None  # no momentum active: another optimizer
     assert step({"lr": 0.1, "batch": 10, "momentum": 1.0}) is None
     assert step({"lr": 0.1, "batch": "full"}) is None
 

@@ -13,8 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.engines import Categorical, Engine, Fidelity, FixArgument, Float, Int, Objective, Observation, Predictor
-from tunewright.engines import Proposal, Scorer, Space, State
+from tunewright.engines import (
+    Categorical,
+    Engine,
+    Fidelity,
+    FixArgument,
+    Float,
+    Int,
+    Objective,
+    Observation,
+    Predictor,
+    Proposal,
+    Scorer,
+    Space,
+    State,
+)
 from tunewright.engines.gp import GP
 from tunewright.engines.gp.encoding import Encoding
 from tunewright.engines.gp.model import refit_size, standardize, subset
@@ -40,7 +53,8 @@ def play(engine: GP, loss: Any, n: int, start: int = 0) -> list[Observation]:
     for k in range(start, start + n):
         params = engine.ask(index=k)[0].params
         value = loss(params)
-        told.append(Observation(k, params, None if value is None else (value,), State.COMPLETE if value is not None else State.FAILED))
+        state = State.FAILED if value is None else State.COMPLETE
+        told.append(Observation(k, params, None if value is None else (value,), state))
         engine.tell(told[-1:])
     return told
 
@@ -60,7 +74,11 @@ def test_posterior_equals_scikit_learn(kernel: str) -> None:
     rng = np.random.default_rng(0)
     x, y, new = rng.random((25, 3)), rng.standard_normal(25), rng.random((40, 3))
     ours = Hyperparameters(np.array([0.3, 0.7, 1.9]), 1.7, 0.02)
-    shape = RBF(ours.lengthscales) if kernel == "rbf" else Matern(ours.lengthscales, nu=2.5 if kernel == "matern52" else 1.5)
+    shape = {
+        "rbf": RBF(ours.lengthscales),
+        "matern32": Matern(ours.lengthscales, nu=1.5),
+        "matern52": Matern(ours.lengthscales, nu=2.5),
+    }[kernel]
     theirs = GaussianProcessRegressor(ConstantKernel(1.7) * shape, alpha=0.02, optimizer=None).fit(x, y)
     mean, std = Posterior(x, np.arange(3), y, ours, kernel).predict(new)
     expected_mean, expected_std = theirs.predict(new, return_std=True)
@@ -71,9 +89,8 @@ def test_posterior_equals_scikit_learn(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", ["matern52", "matern32", "rbf"])
 def test_gradients_and_draws_match_the_posterior(kernel: str) -> None:
     rng = np.random.default_rng(1)
-    posterior = Posterior(
-        rng.random((12, 2)), np.arange(2), rng.standard_normal(12), Hyperparameters(np.array([0.4, 0.8]), 1.2, 0.01), kernel
-    )
+    given = Hyperparameters(np.array([0.4, 0.8]), 1.2, 0.01)
+    posterior = Posterior(rng.random((12, 2)), np.arange(2), rng.standard_normal(12), given, kernel)
     x, step = rng.random((5, 2)), 1e-6
     mean, std, mean_gradient, std_gradient = posterior.predict_gradient(x)
     assert np.allclose((mean, std), posterior.predict(x), atol=1e-9)
@@ -93,16 +110,18 @@ def test_fit_finds_what_matters_and_the_noise() -> None:
     smooth = fit(x, np.arange(3), clean)
     noisy = fit(x, np.arange(3), clean + 0.5 * rng.standard_normal(60))
     assert 3 * smooth.lengthscales[0] < min(smooth.lengthscales[1:])
-    assert smooth.noise < 1e-3 and 0.1 < noisy.noise < 0.5
+    assert 3 * noisy.lengthscales[0] < min(noisy.lengthscales[1:])
+    assert smooth.noise < 1e-3 and 0.15 < noisy.noise < 0.4
 
 
 def test_believing_the_mean_keeps_it_and_shrinks_the_doubt() -> None:
     rng = np.random.default_rng(3)
-    posterior = Posterior(rng.random((8, 1)), np.zeros(1, int), rng.standard_normal(8), Hyperparameters(np.array([0.2]), 1.0, 1e-4))
+    given = Hyperparameters(np.array([0.2]), 1.0, 1e-4)
+    posterior = Posterior(rng.random((8, 1)), np.zeros(1, int), rng.standard_normal(8), given)
     here, grid = np.array([[0.5]]), np.linspace(0, 1, 21)[:, None]
     after = posterior.believe(here)
     assert after.predict(grid)[0] == pytest.approx(posterior.predict(grid)[0], abs=1e-6)
-    assert after.predict(here)[1][0] < 0.02 < posterior.predict(here)[1][0] + 0.02
+    assert after.predict(here)[1][0] < 0.02 < posterior.predict(here)[1][0]
     assert (after.predict(grid)[1] <= posterior.predict(grid)[1] + 1e-9).all()
 
 
@@ -141,7 +160,8 @@ def test_refit_sizes_depend_on_length_alone_and_grow() -> None:
 
 def test_features_hold_categories_apart_equally_and_inactive_ones_in_the_middle() -> None:
     encoding = Encoding(Space(MIXED))
-    configs = [{"lr": 0.1, "layers": 2, "opt": o, **({"momentum": 0.495} if o == "sgd" else {})} for o in ("sgd", "adam", "lamb")]
+    configs: list[dict[str, Any]] = [{"lr": 0.1, "layers": 2, "opt": opt} for opt in ("sgd", "adam", "lamb")]
+    configs[0]["momentum"] = 0.495  # the middle of its range
     features = encoding.features(encoding.encode(configs))
     assert [((features[i] - features[j]) ** 2).sum() for i, j in ((0, 1), (0, 2), (1, 2))] == pytest.approx([1, 1, 1])
 
@@ -200,11 +220,10 @@ def test_it_starts_at_the_default_or_the_middle() -> None:
 def test_pending_points_are_kept_away_from() -> None:
     space = Space({"x": Float(0, 1), "y": Float(0, 1)})
     engine = GP(space, LOSS, 0)
-    play(engine, lambda p: (p["x"] - 0.3) ** 2 + (p["y"] - 0.6) ** 2, 8)
-    batch = engine.ask(4, index=8)
-    rows = space.encode([p.params for p in batch])
+    play(engine, lambda p: math.sin(9 * p["x"]) + math.cos(7 * p["y"]), 6)
+    rows = space.encode([p.params for p in engine.ask(4, index=6)])
     gaps = [np.abs(a - b).max() for i, a in enumerate(rows) for b in rows[:i]]
-    assert min(gaps) > 1e-3
+    assert min(gaps) > 0.02
 
 
 def test_a_finite_space_is_used_up_before_anything_is_repeated() -> None:
@@ -221,9 +240,9 @@ def test_failures_are_learned_and_avoided() -> None:
     engine = GP(space, LOSS, 0)
     # The loss falls towards the cliff, so that only the failures can hold the engine back.
     told = play(engine, lambda p: None if p["x"] > 0.6 else -p["x"] + (p["y"] - 0.5) ** 2, 30)
-    assert sum(o.values is None for o in told[10:]) <= 8
-    assert best(told) < -0.5
-    scores = engine.score([{"x": 0.9, "y": 0.5}, {"x": 0.59, "y": 0.5}])
+    assert all(o.params["x"] < 0.7 for o in told[12:])
+    assert best(told) < -0.58
+    scores = engine.score([{"x": 0.9, "y": 0.5}, {"x": 0.5, "y": 0.7}])
     assert scores[0] < scores[1]
 
 
@@ -245,7 +264,9 @@ def test_only_failures_are_survived(value: float | None) -> None:
     assert np.isnan(engine.predict(config).mean).all()
 
 
-@pytest.mark.parametrize("losses", [[1.0] * 8, [1.0, 1.0, 2.0, 2.0, 1.0, 2.0, 1.0, 1.0], [0.1, 1e9, 0.2, 1e300, 0.3, 5.0, 0.1, 0.2]])
+@pytest.mark.parametrize(
+    "losses", [[1.0] * 8, [1.0, 1.0, 2.0, 2.0, 1.0, 2.0, 1.0, 1.0], [0.1, 1e9, 0.2, 1e300, 0.3, 5.0, 0.1, 0.2]]
+)
 def test_ties_and_explosions_leave_finite_numbers(losses: list[float]) -> None:
     engine = GP(Space({"x": Float(0, 1), "c": Categorical(["a", "b"]), "one": Int(3, 3)}), LOSS, 0)
     engine.tell([Observation(k, {"x": k / 7, "c": "ab"[k % 2], "one": 3}, (y,)) for k, y in enumerate(losses)])
@@ -313,7 +334,7 @@ def test_it_beats_random_search_on_a_mixed_conditional_space() -> None:
     for seed in range(5):
         ours.append(best(play(GP(space, LOSS, seed), mixed_loss, 25)))
         random.append(min(mixed_loss(p) for p in space.sample(np.random.default_rng(seed), 25)))
-    assert sum(a < b for a, b in zip(ours, random, strict=True)) == 5
+    assert sum(a < b for a, b in zip(ours, random, strict=True)) >= 4
     assert np.mean(ours) < 0.5 * np.mean(random)
 
 

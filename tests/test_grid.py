@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import spaces
 
-from tunewright.engines import Categorical, FixArgument, Float, Int, Objective, Observation, Proposal, Space, SpaceExhausted
+from tunewright.engines import (
+    Categorical,
+    FixArgument,
+    Float,
+    Int,
+    Objective,
+    Observation,
+    Proposal,
+    Space,
+    SpaceExhausted,
+)
 from tunewright.engines.grid import Grid
 from tunewright.engines.space import Params
 
@@ -107,5 +117,5 @@ def test_a_huge_grid_is_never_held_whole() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options in ({"points": 0}, {"points": 2.5}, {"points": True}, {"pionts": 3}):
-        with pytest.raises(FixArgument, match="points|pionts"):
+        with pytest.raises(FixArgument, match=r"points|pionts"):
             grid(SMALL, **options)

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
-from importlib.metadata import distribution, entry_points, version
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,9 @@ def test_tunewright_is_a_namespace_so_that_others_can_add_to_it() -> None:
 
 
 def test_every_package_folder_is_installed() -> None:
-    found = {"tunewright." + ".".join(p.parent.relative_to(ROOT).parts) for p in modules(*ROOMS) if p.name == "__init__.py"}
+    found = {
+        "tunewright." + ".".join(p.parent.relative_to(ROOT).parts) for p in modules(*ROOMS) if p.name == "__init__.py"
+    }
     assert found == set(PROJECT["tool"]["setuptools"]["packages"])
 
 
@@ -72,7 +74,9 @@ def test_every_room_says_that_it_is_typed(room: str) -> None:
 
 def test_every_prompt_and_table_lies_where_package_data_reaches_it() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
-    packages = [ROOT / p.removeprefix("tunewright.").replace(".", "/") for p in PROJECT["tool"]["setuptools"]["packages"]]
+    packages = [
+        ROOT / p.removeprefix("tunewright.").replace(".", "/") for p in PROJECT["tool"]["setuptools"]["packages"]
+    ]
     reached = {path for package in packages for pattern in patterns for path in package.glob(pattern)}
     data = {
         p
@@ -91,8 +95,8 @@ def test_the_licence_is_the_whole_apache_licence_and_is_declared() -> None:
 
 
 def test_every_registered_name_of_ours_can_be_loaded() -> None:
-    ours = [p for p in entry_points() if p.dist and p.dist.name == "tunewright" and p.group != "console_scripts"]
-    assert {p.group for p in ours} == set(PROJECT["project"]["entry-points"])
+    ours = [p for p in distribution("tunewright").entry_points if p.group != "console_scripts"]
+    assert {p.group for p in ours} == set(PROJECT["project"]["entry-points"]), "an old install: install it again"
     for point in ours:
         assert callable(point.load()), point
 
@@ -122,16 +126,15 @@ def test_rooms_are_imported_by_their_full_name_only() -> None:
 
 def test_importing_the_agent_loads_no_slow_library() -> None:
     names = fresh("import sys, tunewright.agent; print(*sys.modules)").split()
-    slow = {"langchain", "langchain_core", "openai", "scipy", "sklearn", "pandas", "torch"}
     assert "tunewright.agent" in names
-    assert not slow & set(names)
+    assert not {"langchain", "langchain_core", "openai", "pydantic", "scipy", "sklearn"} & set(names)
 
 
 def test_the_agent_class_loads_no_slow_library_either() -> None:
     code = "import sys; from tunewright.agent import Agent, Float, Int, Categorical, Budget; print(*sys.modules)"
     names = set(fresh(code).split())
     assert "tunewright.agent.agent" in names
-    assert not names & {"langchain", "langchain_core", "openai", "scipy", "sklearn", "pandas", "torch"}
+    assert not names & {"langchain", "langchain_core", "openai", "scipy", "sklearn"}
 
 
 def test_the_plugins_package_itself_imports_nothing() -> None:
@@ -144,7 +147,9 @@ def test_the_plugins_package_itself_imports_nothing() -> None:
 
 def test_every_leaf_stands_in_the_first_layer() -> None:
     layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
-    leaves = {p.stem for p in (ROOT / "plugins").glob("*.py")} | {p.parent.name for p in (ROOT / "plugins").glob("*/__init__.py")}
+    leaves = {p.stem for p in (ROOT / "plugins").glob("*.py")} | {
+        p.parent.name for p in (ROOT / "plugins").glob("*/__init__.py")
+    }
     listed = {name.strip().removeprefix("tunewright.plugins.") for name in layers[0].split("|")}
     assert listed == leaves - NOT_LEAVES
 
@@ -156,8 +161,8 @@ def test_every_module_of_ours_is_imported_by_somebody_or_registered() -> None:
     used |= {point.split(":")[0] for point in PROJECT["project"]["scripts"].values()}
     public = {"tunewright.engines.testing", "tunewright.engines.schedulers.testing", "tunewright.agent.testing"}
     names = {_name(p) for p in modules(*ROOMS) if p.name != "__main__.py"}
-    rooms = {f"tunewright.{room}" for room in ROOMS}
-    assert not names - used - public - rooms
+    unreached = sorted(names - used - public - {f"tunewright.{room}" for room in ROOMS})
+    assert not unreached
 
 
 def _name(path: Path) -> str:
@@ -183,14 +188,14 @@ def _reachable(path: Path) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------------ how files look
 
 
-@pytest.mark.parametrize("path", modules(*ROOMS, *BESIDES), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_has_at_most_400_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+def test_a_file_has_at_most_400_lines() -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in modules(*ROOMS, *BESIDES)}
+    assert not {name: n for name, n in lengths.items() if n > 400}
 
 
-@pytest.mark.parametrize("path", modules(*ROOMS), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text())), "the first thing in a file is one sentence on its purpose"
+def test_a_module_says_what_it_is_for() -> None:
+    silent = [str(p.relative_to(ROOT)) for p in modules(*ROOMS) if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not silent, "the first thing in a file is one sentence on its purpose"
 
 
 # Assembled, so that this file passes its own check.

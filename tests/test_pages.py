@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
 
 
 def test_the_changelog_knows_this_version() -> None:
@@ -37,7 +42,9 @@ def test_every_proof_that_the_capabilities_page_names_exists() -> None:
         for one in named:
             file, *names = one.split("::")
             path = ROOT / file
-            if not path.is_file() or not all(re.search(rf"^\s*(?:def|class) {n}\b", path.read_text(), re.M) for n in names):
+            if not path.is_file() or not all(
+                re.search(rf"^\s*(?:def|class) {n}\b", path.read_text(), re.M) for n in names
+            ):
                 missing.append(f"{number}: {one}")
     assert not missing
 
@@ -54,7 +61,19 @@ def test_the_example_engine_of_the_contributing_page_meets_the_contract(tmp_path
     contract = next(block for block in code if "EngineContract" in block)
     (tmp_path / "spread.py").write_text(engine)
     (tmp_path / "test_spread.py").write_text(contract)
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", "/dev/null", str(tmp_path)]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-c",
+        "/dev/null",
+        str(tmp_path),
+    ]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout

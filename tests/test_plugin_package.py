@@ -53,7 +53,7 @@ print(json.dumps({l.name + "@" + l.distribution: dataclasses.asdict(l) for l in 
 STUDY = """
 import json
 from tunewright.agent import Agent, Float, Int
-agent = Agent({"x": Float(0, 1), "n": Int(1, 9)}, metric="loss", engine="halton", advisor=None, store="halton.db", seed=3)
+agent = Agent({"x": Float(0, 1), "n": Int(1, 9)}, metric="m", engine="halton", advisor=None, store="halton.db", seed=3)
 for _ in range(6):
     trial = agent.suggest()
     agent.observe(trial, trial["x"])
@@ -114,7 +114,9 @@ def test_a_name_claimed_twice_is_an_error_for_that_name_alone(installed: Path) -
 
 
 def test_the_command_line_lists_sound_and_broken_plugins(installed: Path) -> None:
-    done = run(["-m", "tunewright.agent.cli", "plugins"], installed / "halton", installed / "broken", installed / "rival")
+    done = run(
+        ["-m", "tunewright.agent.cli", "plugins"], installed / "halton", installed / "broken", installed / "rival"
+    )
     assert done.returncode == 0, done.stderr
     for word in ("halton", "tunewright-halton", "1.2.3", "shattered", "a_module_that_nobody_installed", "tpe"):
         assert word in done.stdout

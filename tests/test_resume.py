@@ -130,7 +130,8 @@ def test_two_processes_never_share_a_number(tmp_path: Path) -> None:
         "for _ in range(25):\n    t = a.suggest(); a.observe(t, t['x']); print(t.number)"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "t.db")], stdout=subprocess.PIPE, text=True) for _ in "ab"
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "t.db")], stdout=subprocess.PIPE, text=True)
+        for _ in "ab"
     ]
     numbers = [int(line) for p in both for line in p.communicate(timeout=60)[0].split()]
     assert sorted(numbers) == list(range(50))

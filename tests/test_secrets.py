@@ -27,7 +27,9 @@ def test_an_endpoint_that_echoes_the_key(status, tmp_path, monkeypatch, caplog, 
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     with ScriptedServer(lambda request: scripts.status(status, message=f"bad key {CANARY}")) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        agent = Agent({"x": Float(0, 1)}, metric="loss", advisor="openai:any", store=tmp_path / "t.db", budget=Budget(trials=6))
+        agent = Agent(
+            {"x": Float(0, 1)}, metric="loss", advisor="openai:any", store=tmp_path / "t.db", budget=Budget(trials=6)
+        )
         agent.tune(lambda trial: trial["x"])
         text = "".join(str(agent.why(n)) for n in range(6))
         agent.close()
@@ -43,7 +45,13 @@ def test_a_model_and_a_training_that_print_the_key(tmp_path, monkeypatch) -> Non
         raise RuntimeError(f"login with {CANARY} failed")
 
     answer = {"summary": CANARY, "stance": "propose", "candidates": [{"rationale": CANARY, "params": {"x": 0.5}}]}
-    agent = Agent({"x": Float(0, 1)}, metric="loss", advisor=FakeAdvisor(lambda r: answer), store=tmp_path / "t.db", task=f"use {CANARY}")
+    agent = Agent(
+        {"x": Float(0, 1)},
+        metric="loss",
+        advisor=FakeAdvisor(lambda r: answer),
+        store=tmp_path / "t.db",
+        task=f"use {CANARY}",
+    )
     agent.tune(fails, trials=3)
     assert "[redacted]" in (agent.trials[0].error or "")
     agent.close()

@@ -60,7 +60,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 
 @cli.command()
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(2), help="How many configurations to try.")
-@click.option("--store", default="tunewright-demo.db", show_default=True, type=click.Path(path_type=Path), help="The study file.")
+@click.option(
+    "--store", default="tunewright-demo.db", show_default=True, type=click.Path(path_type=Path), help="The study file."
+)
 @json_option
 def demo(trials: int, store: Path, as_json: bool) -> None:
     """Tune a small network on real data: no key, about a minute, ends with a table and why."""
@@ -109,7 +111,9 @@ def list_studies(store: Path, as_json: bool) -> None:
 @click.argument("study", required=False)
 @store_option
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Trials to list.")
-@click.option("--sort", type=click.Choice(["number", "value"]), default="number", show_default=True, help="Latest or best first.")
+@click.option(
+    "--sort", type=click.Choice(["number", "value"]), default="number", show_default=True, help="Latest or best first."
+)
 @json_option
 def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -> None:
     """Show one study and its trials (by default the one last worked on)."""

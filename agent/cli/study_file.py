@@ -97,7 +97,9 @@ def _known(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
 
 def _metric(data: Mapping[str, Any]) -> dict[str, Any]:
     if "objectives" in data:
-        return {"objectives": [Objective(**_goal(entry, f"objectives[{i}]")) for i, entry in enumerate(data["objectives"])]}
+        return {
+            "objectives": [Objective(**_goal(entry, f"objectives[{i}]")) for i, entry in enumerate(data["objectives"])]
+        }
     if "metric" not in data:
         raise FixArgument("is missing", field="metric", fix="metric: {name: val_loss, goal: minimize}")
     goal = _goal(data["metric"], "metric")
@@ -149,7 +151,10 @@ def _numeric(entry: Mapping[str, Any], where: str, common: Mapping[str, Any]) ->
     if kind not in NUMERIC:
         near = get_close_matches(str(kind), NUMERIC, n=1)
         raise FixArgument(
-            "unknown distribution", field=f"{where}.distribution", value=kind, fix=near[0] if near else ", ".join(NUMERIC)
+            "unknown distribution",
+            field=f"{where}.distribution",
+            value=kind,
+            fix=near[0] if near else ", ".join(NUMERIC),
         )
     log = kind in LOG or bool(entry.get("log"))
     if kind in ("log_uniform", "q_log_uniform"):  # W&B gives these bounds as natural exponents

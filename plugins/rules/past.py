@@ -51,7 +51,8 @@ class Past:
     def has(self, params: Params, others: Sequence[Params] = ()) -> bool:
         """Whether this configuration, or one all but equal, was tried or is in `others`."""
         seen = [*(t.params for t in (*self.finished, *self.failed)), *self.elsewhere, *others]
-        return any(same_place(self.space, params, other, REPEAT) for other in seen)
+        key = self.space.key(params)
+        return any(same_place(self.space, params, other, REPEAT) or self.space.key(other) == key for other in seen)
 
     def trends(self) -> dict[str, float]:
         """By number parameter: correlation in [-1, 1] of a higher value with a better rank. Empty for few trials."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+
 from tunewright.engines import (
     Capabilities,
     Fidelity,

@@ -1,0 +1,161 @@
+"""A run as it happens: a live table on a terminal, one line per finished trial anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tunewright.agent.agent import Agent
+from tunewright.agent.cli import render
+from tunewright.agent.cli.render import Cell, Column
+from tunewright.agent.trial import Trial
+from tunewright.agent.why import values_text
+from tunewright.engines.types import State
+from tunewright.prompts.text import plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LAST = 10  # finished trials that the table keeps
+READ_EVERY = 1.0  # seconds between two readings of a running trial's curve: the store writes no faster
+
+
+class Progress:
+    """Follows `Agent.tune`: hand it the watched objective and `finished` among the callbacks.
+
+    with Progress(agent, total) as progress:
+        agent.tune(progress.watch(objective), callbacks=[progress.finished])
+    """
+
+    def __init__(self, agent: Agent, total: int | None, *, to_stderr: bool = False):
+        self._agent, self._total = agent, total
+        self._stream = sys.stderr if to_stderr else sys.stdout
+        self._lock = threading.Lock()
+        self._running: dict[int, tuple[Trial, float]] = {}
+        self._done: list[list[Cell]] = []
+        self._count = 0
+        self._began = time.monotonic()
+        self._curves: dict[int, tuple[float, list[float]]] = {}
+        self._best = agent.best if len(agent.objectives) == 1 else None
+        self._live: Any = None
+
+    def __enter__(self) -> Progress:
+        if render.terminal(self._stream):
+            from rich.live import Live
+
+            console = render.console(self._stream)
+            self._live = Live(get_renderable=self._frame, console=console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, objective: Callable[[Trial], Any]) -> Callable[[Trial], Any]:
+        """The same objective, seen when it starts."""
+
+        def watched(trial: Trial) -> Any:
+            with self._lock:
+                self._running[trial.number] = (trial, time.monotonic())
+            return objective(trial)
+
+        return watched
+
+    def finished(self, agent: Agent, trial: Trial) -> None:
+        curve = [value for _, value in trial.curve]
+        with self._lock:
+            _, began = self._running.pop(trial.number, (trial, time.monotonic()))
+            self._count += 1
+            self._update_best(trial)
+            took = time.monotonic() - began
+            self._done = [*self._done[1 - LAST :], self._row(trial, self._outcome(trial), curve, took)]
+            if self._live is None:
+                click.echo(self._plain_line(trial, curve, took), file=self._stream)
+
+    def _update_best(self, trial: Trial) -> None:
+        if len(self._agent.objectives) > 1 or trial.state is not State.COMPLETE or trial.value is None:
+            return
+        loss = self._agent.objectives[0].loss
+        if self._best is None or self._best.value is None or loss(trial.value) < loss(self._best.value):
+            self._best = trial
+
+    # ------------------------------------------------------------------------------------------ plain lines
+
+    def _plain_line(self, trial: Trial, curve: list[float], took: float) -> str:
+        place = f"{self._count}/{self._total}" if self._total else str(self._count)
+        parts = [
+            f"[{place}]".ljust(9 if self._total else 6) + f"trial {trial.number}".ljust(10),
+            (self._values(trial) if trial.values else str(trial.state)).ljust(20),
+            self._best_text(short=True).ljust(24),
+            _chooser(trial).ljust(7),
+            render.seconds(took).rjust(7),
+            values_text(trial.params),
+        ]
+        if trial.error:
+            parts.append(f"error: {trial.error}")
+        return "  ".join(parts[:1] + [plain(p, render.CELL).ljust(len(p)) for p in parts[1:]]).rstrip()
+
+    def _values(self, trial: Trial) -> str:
+        pairs = zip(self._agent.objectives, trial.values or (), strict=True)
+        return ", ".join(f"{o.name} {v:.4g}" for o, v in pairs)
+
+    def _best_text(self, short: bool = False) -> str:
+        if self._best is None or self._best.value is None:
+            return ""
+        text = f"best {self._best.value:.4g} (trial {self._best.number})"
+        return text if short else f"{text}  {values_text(self._best.params)}"
+
+    # ------------------------------------------------------------------------------------------ the live table
+
+    def _outcome(self, trial: Trial) -> Cell:
+        if not trial.values:
+            return (str(trial.state), render.STYLES.get(str(trial.state), ""))
+        return ", ".join(f"{v:.4g}" for v in trial.values)
+
+    @staticmethod
+    def _row(trial: Trial, outcome: Cell, curve: list[float], took: float, style: str = "") -> list[Cell]:
+        text = trial.error or values_text(trial.params)
+        return [(str(trial.number), style), _chooser(trial), outcome, (render.sparkline(curve), "cyan"),
+                render.seconds(took), (text, "red" if trial.error else "")]  # fmt: skip
+
+    def _frame(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        now = time.monotonic()
+        with self._lock:
+            running = [self._running[n] for n in sorted(self._running)]
+            rows, count = list(self._done), self._count
+        for trial, began in running:
+            curve = self._curve_of(trial, now)
+            outcome: Cell = (f"{curve[-1]:.4g}" if curve else "...", "cyan")
+            rows.append(self._row(trial, outcome, curve, now - began, "cyan"))
+        metric = ", ".join(o.name for o in self._agent.objectives)
+        columns = [Column("trial", right=True), Column("by"), Column(metric, right=True), Column("curve"),
+                   Column("time", right=True), Column("parameters")]  # fmt: skip
+        head = f"{self._agent.study}: {count}" + (f" of {render.count(self._total, 'trial')}" if self._total else "")
+        head += f", {render.seconds(now - self._began)}"
+        parts: list[RenderableType] = [Text(plain(head, render.CELL), "bold"), render.rich_table(columns, rows)]
+        if best := self._best_text():
+            parts.append(Text(plain(best, render.CELL), "green", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
+
+    def _curve_of(self, trial: Trial, now: float) -> list[float]:
+        read, curve = self._curves.get(trial.number, (0.0, []))
+        if now - read >= READ_EVERY:
+            curve = [value for _, value in trial.curve]
+            self._curves[trial.number] = (now, curve)
+        return curve
+
+
+def _chooser(trial: Trial) -> str:
+    return trial.source if trial.proposer in (trial.source, "user") else trial.proposer

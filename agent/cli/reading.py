@@ -1,0 +1,246 @@
+"""The commands that read: ls, show, why, plugins. They never make a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from tunewright.agent.cli import render
+from tunewright.agent.cli.main import DEFAULT_STORE
+from tunewright.agent.cli.render import Column
+from tunewright.agent.errors import UnknownStudy
+from tunewright.agent.records import StudyRecord, TrialRecord
+from tunewright.agent.store import Store
+from tunewright.agent.view import StudyView
+from tunewright.agent.why import Why, values_text
+from tunewright.engines.errors import FixArgument
+from tunewright.engines.types import Objective
+from tunewright.plugins import registry
+from tunewright.prompts.text import plain
+
+MAX_WORDS = 2_000  # characters of one text in `why`
+
+
+def opened(path: Path) -> Store:
+    """The store of an existing file, for reading. Raises FixArgument where there is none."""
+    if not path.exists():
+        others = sorted(p.name for p in path.parent.glob("tunewright*.db")) if path.parent.is_dir() else []
+        fix = f"--store {others[0]}" if others else "`tunewright demo` makes one; or name yours: --store FILE"
+        raise FixArgument("there is no such file", field="--store", value=str(path), fix=fix)
+    return Store.open(path, read_only=True)
+
+
+def chosen(store: Store, name: str | None) -> StudyRecord:
+    """The study of this name, or the one last worked on."""
+    if name is None:
+        if not (summaries := store.summaries()):
+            raise FixArgument("holds no study yet", field="--store", value=str(store.path), fix="tunewright demo")
+        return max(summaries, key=lambda s: s.last_activity).study
+    if found := store.study(name):
+        return found
+    names = [study.name for study in store.studies()]
+    near = get_close_matches(name, names, n=1)
+    fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:20]) or 'none'}"
+    raise UnknownStudy("there is no study of this name", field="study", value=name, fix=fix)
+
+
+def command(words: str, store: Path) -> str:
+    """A command to type next, naming the file where it is not the usual one."""
+    return words if str(store) == DEFAULT_STORE else f"{words} --store {shlex.quote(str(store))}"
+
+
+def trial_data(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str, Any]:
+    """A trial as the commands' JSON shows it."""
+    values = {o.name: v for o, v in zip(objectives, trial.values, strict=True)} if trial.values else None
+    return {
+        "number": trial.number,
+        "state": str(trial.state),
+        "values": values,
+        "params": dict(trial.params),
+        "source": trial.source,
+        "proposer": trial.proposer,
+        "attempt": trial.attempt,
+        "seed": trial.seed,
+        "error": trial.error,
+        "seconds": took(trial),
+    }
+
+
+def took(trial: TrialRecord) -> float | None:
+    return trial.finished - trial.started if trial.finished is not None and trial.started is not None else None
+
+
+# ------------------------------------------------------------------------------------------------ ls
+
+
+def list_studies(store: Path, as_json: bool) -> None:
+    with opened(store) as file:
+        summaries = file.summaries()
+    if as_json:
+        studies = [
+            {
+                "name": s.study.name,
+                "task": s.study.config.get("task"),
+                "objectives": s.study.objectives,
+                "counts": {str(state): n for state, n in s.counts.items()},
+                "best": s.best,
+                "best_number": s.best_number,
+                "created": s.study.created,
+                "last_activity": s.last_activity,
+            }
+            for s in summaries
+        ]
+        return render.document({"store": str(store), "studies": studies})
+    if not summaries:
+        return render.line(f"{store} holds no study yet.")
+    columns = [Column("study"), Column("trials", right=True), Column("failed", right=True), Column("metric"),
+               Column("best", right=True), Column("of trial", right=True), Column("last worked on")]  # fmt: skip
+    rows = []
+    for s in summaries:
+        several = len(s.study.objectives) > 1
+        failed = s.counts.get("failed", 0)  # type: ignore[call-overload]
+        rows.append([
+            s.study.name, str(sum(s.counts.values())), (str(failed), "red" if failed else ""),
+            ", ".join(o["name"] for o in s.study.objectives),
+            "several" if several else render.number(s.best),
+            "-" if several or s.best_number is None else str(s.best_number),
+            render.ago(time.time() - s.last_activity),
+        ])  # fmt: skip
+    render.table(columns, rows)
+
+
+# ------------------------------------------------------------------------------------------------ show
+
+
+def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -> None:
+    with opened(store) as file:
+        view = StudyView(file, chosen(file, study))
+        counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
+        leaders = best_trials(view)
+        trials = _sorted(view, limit, sort)
+        curves = {t.number: view.curve(t.number) for t in trials}
+    record = view.record
+    if as_json:
+        listed = [{**trial_data(t, view.objectives), "curve": curves[t.number]} for t in trials]
+        return render.document({
+            "study": record.name, "objectives": record.objectives, "space": record.space, "seed": record.seed,
+            "config": record.config, "environment": record.environment, "counts": counts,
+            "best": [trial_data(t, view.objectives) for t in leaders], "trials": listed,
+        })  # fmt: skip
+    render.facts(_head(view, counts, leaders))
+    if trials:
+        render.line()
+        render.table(*_trial_table(view, trials, curves, {t.number for t in leaders}))
+        hidden = sum(counts.values()) - len(trials)
+        if hidden:
+            render.line(f"{render.count(hidden, 'more trial')}: --limit {sum(counts.values())}", "dim")
+    if leaders:
+        render.line()
+        render.line(
+            f"Why this one: {command(f'tunewright why {leaders[0].number} --study {shlex.quote(record.name)}', store)}"
+        )
+
+
+def best_trials(view: StudyView) -> list[TrialRecord]:
+    """The best trial, or with several objectives those that no other beats."""
+    if len(view.objectives) > 1:
+        return view.pareto()
+    best = view.best()
+    return [best] if best else []
+
+
+def _sorted(view: StudyView, limit: int, sort: str) -> list[TrialRecord]:
+    if sort == "number":
+        return view.store.trials(view.record.id, newest_first=True, limit=limit)
+    if len(view.objectives) > 1:
+        raise FixArgument("has no order with several objectives", field="--sort", value=sort, fix="--sort number")
+    loss = view.objectives[0].loss
+    return sorted(view.trials(), key=lambda t: (t.values is None, loss(t.values[0]) if t.values else 0.0))[:limit]
+
+
+def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRecord]) -> list[tuple[str, str]]:
+    record, config = view.record, view.record.config
+    pairs = [("study", record.name)]
+    if config.get("task"):
+        pairs.append(("task", str(config["task"])))
+    pairs += [
+        ("goal", ", ".join(f"{o.direction} {o.name}" for o in view.objectives)),
+        ("chooses", f"engine {config.get('engine')}, advisor {config.get('advisor') or 'none'}"),
+        ("trials", ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"),
+    ]
+    for trial in leaders[:5]:
+        values = ", ".join(f"{o.name} {v:.4g}" for o, v in zip(view.objectives, trial.values or (), strict=True))
+        pairs.append(("best", f"trial {trial.number}: {values}; {values_text(trial.params)}"))
+    return pairs
+
+
+def _trial_table(
+    view: StudyView, trials: Sequence[TrialRecord], curves: Mapping[int, Any], leaders: set[int]
+) -> tuple[list[Column], list[list[render.Cell]]]:
+    has_curves = any(curves.values())
+    columns = [Column("trial", right=True), Column("state"), *(Column(o.name, right=True) for o in view.objectives)]
+    columns += [Column("curve")] if has_curves else []
+    columns += [Column("chosen by"), Column("time", right=True), Column("parameters", one_line=False)]
+    rows: list[list[render.Cell]] = []
+    for t in trials:
+        best = "bold" if t.number in leaders else ""
+        values: list[render.Cell] = [(render.number(v), best) for v in t.values or [None] * len(view.objectives)]
+        curve = [render.sparkline([v for _, v in curves[t.number]])] if has_curves else []
+        text = values_text(t.params) + (f"  error: {t.error}" if t.error else "")
+        by = t.source if t.proposer in (t.source, "user") else t.proposer
+        rows.append([(str(t.number), best), (str(t.state), render.STYLES.get(str(t.state), "")), *values, *curve, by,
+                     render.seconds(took(t)), text])  # fmt: skip
+    return columns, rows
+
+
+# ------------------------------------------------------------------------------------------------ why
+
+
+def why(store: Path, study: str | None, number: int, as_json: bool) -> None:
+    with opened(store) as file:
+        view = StudyView(file, chosen(file, study))
+        found = view.why(number)
+        curve = view.curve(number)
+    if as_json:
+        return render.document({"study": view.record.name, **found.to_dict(), "curve": curve})
+    for i, line in enumerate(text_of(found)):
+        render.line(line, "bold" if i == 0 else "")
+    if curve:
+        render.line(f"Curve: {render.sparkline([v for _, v in curve], 40)} {curve[0][1]:.4g} to {curve[-1][1]:.4g}")
+
+
+def text_of(found: Why) -> list[str]:
+    """Its lines. A line break inside an error or a rationale must not look like a line of ours."""
+    trial = dataclasses.replace(found.trial, error=found.trial.error and plain(found.trial.error, MAX_WORDS))
+    calls = [dataclasses.replace(c, error=c.error and plain(c.error, MAX_WORDS)) for c in found.calls]
+    decision = _one_line(found.decision)
+    reason = plain(found.reason, MAX_WORDS)
+    return str(dataclasses.replace(found, trial=trial, calls=calls, decision=decision, reason=reason)).splitlines()
+
+
+def _one_line(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _one_line(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_one_line(value) for value in data]
+    return plain(data, MAX_WORDS) if isinstance(data, str) else data
+
+
+# ------------------------------------------------------------------------------------------------ plugins
+
+
+def plugins(as_json: bool) -> None:
+    found = [listing for kind in registry.KINDS for listing in registry.listing(kind)]
+    if as_json:
+        return render.document({"plugins": [dataclasses.asdict(listing) for listing in found]})
+    columns = [Column("kind"), Column("name"), Column("from"), Column("state", one_line=False)]
+    rows: list[list[render.Cell]] = []
+    for p in found:
+        state: render.Cell = (f"broken: {p.error}", render.STYLES["broken"]) if p.error else "ok"
+        rows.append([p.kind.removesuffix("s"), p.name, f"{p.distribution} {p.version}", state])
+    render.table(columns, rows)

@@ -1,0 +1,177 @@
+"""Output for people: tables on a terminal, aligned plain lines anywhere else.
+
+What a cell holds may come from a user, a model or a log: it is cut to one printable line and never read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+
+import click
+
+from tunewright.prompts.text import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+CELL = 500
+SPARKS = "▁▂▃▄▅▆▇█"
+STYLES = {"complete": "green", "failed": "red", "running": "cyan", "waiting": "yellow", "paused": "yellow",
+          "stopped": "yellow", "broken": "red"}  # fmt: skip
+
+Cell: TypeAlias = str | tuple[str, str]
+"""Text, or text and its style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    right: bool = False
+    one_line: bool = True  # on a terminal; a column of several lines wraps into the room that is left
+
+
+def terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def console(stream: TextIO) -> Console:
+    """Rich's console, which leaves colours out where NO_COLOR is set."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], title: str | None = None) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(plain(title, CELL)), title_justify="left",
+                 header_style="bold", pad_edge=False, show_edge=False)  # fmt: skip
+    for column in columns:
+        made.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=column.one_line,
+            overflow="ellipsis" if column.one_line else "fold",
+        )
+    for row in rows:
+        made.add_row(*(Text(plain(text, CELL), style) for text, style in map(_styled, row)))
+    return made
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    if terminal(sys.stdout):
+        console(sys.stdout).print(rich_table(columns, rows))
+        return
+    texts = [[c.title for c in columns], *([plain(_styled(cell)[0], CELL) for cell in row] for row in rows)]
+    for line in aligned(texts, [c.right for c in columns]):
+        click.echo(line)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:
+    """Columns two spaces apart; nothing is cut, so that a pipe gets everything."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(right))]
+    lines = []
+    for row in rows:
+        cells = (t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def line(text: str = "", style: str = "", stream: TextIO | None = None) -> None:
+    """One line of ours or of somebody else's. On a terminal it wraps at words, under its own indentation."""
+    stream = stream or sys.stdout
+    lead = " " * (len(text) - len(text.lstrip(" ")))
+    clean = lead + plain(text, 8 * CELL)
+    if not terminal(stream):
+        click.echo(clean, file=stream)
+        return
+    from rich.text import Text
+
+    out = console(stream)
+    for part in textwrap.wrap(clean, max(out.width, 20), subsequent_indent=lead + "  ") or [""]:
+        out.print(Text(part, style))
+
+
+def facts(pairs: Sequence[tuple[str, str]], stream: TextIO | None = None) -> None:
+    """Labelled lines, the labels in one column."""
+    width = max(len(label) for label, _ in pairs)
+    stream = stream or sys.stdout
+    if not terminal(stream):
+        for label, text in pairs:
+            click.echo(f"{label.ljust(width)}  {plain(text, 8 * CELL)}".rstrip(), file=stream)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, text in pairs:
+        grid.add_row(Text(label, "dim"), Text(plain(text, 8 * CELL)))
+    console(stream).print(grid)
+
+
+def document(data: Any) -> None:
+    """One JSON document. A number that JSON does not know (NaN, infinity) becomes null."""
+    click.echo(json.dumps(_jsonable(data), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _jsonable(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _jsonable(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_jsonable(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data if isinstance(data, str | int | float | bool | None) else str(data)
+
+
+def _styled(cell: Cell) -> tuple[str, str]:
+    return (cell, "") if isinstance(cell, str) else cell
+
+
+# ------------------------------------------------------------------------------------------------ words
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02} min"
+
+
+def count(n: float, noun: str) -> str:
+    return f"{n:,.0f} {noun}{'' if n == 1 else 's'}"
+
+
+def ago(passed: float) -> str:
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if passed >= size:
+            return f"{count(passed // size, unit)} ago"
+    return "just now"
+
+
+def sparkline(values: Sequence[float], width: int = 10) -> str:
+    """A curve in at most `width` characters on its own scale, last value last; what is not finite shows as "x"."""
+    if len(values) > width:
+        values = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span = high - low or 1.0
+    return "".join(SPARKS[round((v - low) / span * (len(SPARKS) - 1))] if math.isfinite(v) else "x" for v in values)

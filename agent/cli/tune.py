@@ -1,0 +1,122 @@
+"""`tunewright tune study.yaml`: what will happen in a few lines, then the run, then the best."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tunewright.agent.agent import Agent
+from tunewright.agent.cli import reading, render, study_file
+from tunewright.agent.cli.live import Progress
+from tunewright.agent.cli.main import DEFAULT_STORE, EXIT_FAILED, EXIT_INTERRUPTED
+from tunewright.agent.settings import Budget
+from tunewright.agent.store import Store
+from tunewright.agent.view import StudyView
+from tunewright.agent.why import values_text
+from tunewright.engines.errors import FixArgument
+from tunewright.engines.space import Space
+from tunewright.engines.types import State
+
+GRID_POINTS = 5  # that the grid engine takes of a continuous parameter
+MOST_COUNTED = 100_000
+
+
+def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int | None, as_json: bool) -> None:
+    asked = study_file.read(file)
+    objective = study_file.load_objective(asked)
+    arguments: dict[str, Any] = {"store": Path(DEFAULT_STORE), "advisor": "rules", **asked.arguments, **changes}
+    if arguments["advisor"] == "none":
+        arguments["advisor"] = None
+    store, budget, size = Path(arguments["store"]), arguments["budget"], _grid_size(arguments)
+    if trials is None and size is None and budget.trials is None and budget.seconds is None:
+        raise FixArgument("nothing limits this run", field=file.name, fix="--trials 50, or budget: {trials: 50}")
+    out = sys.stderr if as_json else sys.stdout
+    with Agent(**arguments) as agent:
+        states = [trial.state for trial in agent.trials]
+        total = _planned(budget, trials, states, size)
+        render.facts(_preflight(agent, arguments, total, len(states)), out)
+        reached = math.inf if total is None else len(states) - states.count(State.WAITING) + total
+        if size is not None and size > reached:
+            text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
+            render.line(f"{text}; raise it, or use another engine", "yellow", out)
+        if total == 0:
+            render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
+        else:
+            render.line(stream=out)
+            # What the objective prints must not get into the document.
+            quiet: Any = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+            try:
+                with quiet, Progress(agent, total, to_stderr=as_json) as progress:
+                    watched, callbacks = progress.watch(objective), [progress.finished]
+                    agent.tune(watched, total, workers=workers or asked.workers, callbacks=callbacks)
+            except KeyboardInterrupt:
+                render.line("Interrupted. Nothing is lost: the same command goes on from here.", stream=sys.stderr)
+                sys.exit(EXIT_INTERRUPTED)
+    if not _report(store, agent.study, as_json):
+        sys.exit(EXIT_FAILED)
+
+
+def _grid_size(arguments: Mapping[str, Any]) -> int | None:
+    """How many configurations the grid engine will walk, None for other engines; counting ends at MOST_COUNTED."""
+    if arguments["engine"] != "grid":
+        return None
+    space: Space = arguments["space"]
+    size = space.size()
+    return int(size) if math.isfinite(size) else sum(1 for _ in islice(space.enumerate(GRID_POINTS), MOST_COUNTED))
+
+
+def _planned(budget: Budget, trials: int | None, states: list[State], size: int | None) -> int | None:
+    """Trials of this run, those that wait to be taken up again included; None where only time limits it."""
+    waiting = states.count(State.WAITING)
+    caps = [max(cap - len(states), 0) + waiting for cap in (budget.trials, size) if cap is not None]
+    return min([*caps, trials] if trials is not None else caps, default=None)
+
+
+def _preflight(agent: Agent, arguments: Mapping[str, Any], total: int | None, done: int) -> list[tuple[str, str]]:
+    size = agent.space.size()
+    combinations = f", {render.count(size, 'combination')}" if math.isfinite(size) else ", continuous"
+    limits = [render.count(total, "trial")] if total is not None else []
+    limits += [f"{arguments['budget'].seconds:g} s of training"] if arguments["budget"].seconds else []
+    limits += [f"{arguments['budget'].tokens:,} tokens"] if arguments["budget"].tokens else []
+    resumed = f", goes on after {render.count(done, 'trial')}" if done else ""
+    return [
+        ("study", f"{agent.study} in {arguments['store']}{resumed}"),
+        ("goal", ", ".join(f"{o.direction} {o.name}" for o in agent.objectives)),
+        ("space", render.count(len(agent.space.names), "parameter") + combinations),
+        ("engine", str(arguments["engine"])),
+        ("advisor", arguments["advisor"] or "none"),
+        ("budget", ", ".join(limits)),
+    ]
+
+
+def _report(path: Path, study: str, as_json: bool) -> bool:
+    """Tells the best. Returns whether there is one."""
+    with Store.open(path, read_only=True) as file:
+        view = StudyView(file, reading.chosen(file, study))
+        leaders = reading.best_trials(view)
+        counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
+    if as_json:
+        best = [reading.trial_data(trial, view.objectives) for trial in leaders]
+        render.document({"study": study, "store": str(path), "counts": counts, "best": best})
+        return bool(leaders)
+    render.line()
+    if not leaders:
+        render.line("No trial was completed.", "red")
+        render.line(f"See why they failed: {reading.command(f'tunewright show {shlex.quote(study)}', path)}")
+        return False
+    for trial in leaders:
+        values = ", ".join(f"{o.name} {v:.6g}" for o, v in zip(view.objectives, trial.values or (), strict=True))
+        render.line(f"Best: trial {trial.number}, {values}", "bold")
+        render.line(f"  {values_text(trial.params)}")
+    render.line()
+    number, name = leaders[0].number, shlex.quote(study)
+    render.line("Next:")
+    render.line(f"  {reading.command(f'tunewright why {number} --study {name}', path)}")
+    render.line(f"  {reading.command(f'tunewright show {name} --sort value', path)}")
+    return True
