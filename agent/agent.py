@@ -106,7 +106,7 @@ class Agent:
         self._view = StudyView(self._store, record)
         self._study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
         self.session = uuid.uuid4().hex[:12]
-        self._engine = choices(engine, self.objectives)
+        self._engine = choices(engine, self.objectives, self.space)
         self._task = task if task is not None else record.config.get("task")
         self._desk = (
             AdviceDesk(

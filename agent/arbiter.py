@@ -167,10 +167,10 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
     }
     if phase is None:
         silence = advice.silence or why
-        return Decision("engine", silence, silence=silence, numbers=numbers)
+        return Decision("engine", _engines_turn(proposals[0], silence), silence=silence, numbers=numbers)
     if not advice.candidates:
         silence = advice.silence or "the advisor had no candidate"
-        return Decision("engine", silence, phase=phase, silence=silence, numbers=numbers)
+        return Decision("engine", _engines_turn(proposals[0], silence), phase, silence=silence, numbers=numbers)
     threshold: float | None = None
     if phase == "gate":
         quantile = policy.gate(record.number)
@@ -192,7 +192,7 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         for i, (candidate, checks) in enumerate(zip(advice.candidates, checked, strict=True))
     )
     if chosen is None:
-        reason = "no advised candidate passed: " + "; ".join(v.reason for v in verdicts)
+        reason = _engines_turn(proposals[0], "no advised candidate passed: " + "; ".join(v.reason for v in verdicts))
         return Decision("engine", reason, phase, None, verdicts, advice.silence, numbers)
     how = (
         f"advised seed {record.seeds + 1} of {policy.seeds}, in place of a draw made without a model"
@@ -200,6 +200,13 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         else f"advised, and at or above the {numbers['gate_quantile']:.2f}-quantile of the engine's own candidates"
     )
     return Decision("advisor", how, phase, chosen, verdicts, advice.silence, numbers)
+
+
+def _engines_turn(proposal: Proposal, why_no_advice: str) -> str:
+    """Why the engine itself proposes this point, and why it was left its turn."""
+    startup = proposal.tags.get("phase") == "startup"
+    what = "covers the space before there is a model" if startup else "is where its model expects most"
+    return f"the engine's point {what}; {why_no_advice}"
 
 
 def _score(measured: Measured | None) -> float:

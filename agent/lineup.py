@@ -21,6 +21,7 @@ from tunewright.plugins.hooks import Source
 
 REFERENCE_CANDIDATES = 256
 AUTO = "auto"
+MAX_GP_PARAMETERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,25 @@ class Asked:
     faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
 
 
-def choices(engine: Any, objectives: Sequence[Objective]) -> tuple[Choice, ...]:
+def choices(engine: Any, objectives: Sequence[Objective], space: Space | None = None) -> tuple[Choice, ...]:
     """The fallback order for an `engine=` argument. Raises FixArgument or FixPlugin for what it does not know."""
     named = list(engine) if isinstance(engine, list | tuple) and not _is_pair(engine) else [engine]
     if not named:
         raise FixArgument("an empty fallback order", field="engine", value=engine, fix='engine="auto"')
-    order = [_choice(one, objectives) for one in named]
+    plain = [one for name in named for one in (_automatic(objectives, space) if name == AUTO else (name,))]
+    order = [_choice(one, objectives) for one in plain]
     if order[-1].source.name != "random":
         order.append(_choice("random", objectives))
     return tuple(order)
+
+
+def _automatic(objectives: Sequence[Objective], space: Space | None) -> tuple[str, ...]:
+    """What "auto" stands for. A GP needs the fewest trials (docs/benchmarks.md) but its fit wants more of them the more
+    parameters there are; past MAX_GP_PARAMETERS, TPE. Several objectives: no engine here models them yet."""
+    if len(objectives) > 1:
+        return ("random",)
+    many = space is not None and len(space.names) > MAX_GP_PARAMETERS
+    return ("tpe",) if many else ("gp", "tpe")
 
 
 def _is_pair(engine: Any) -> bool:
@@ -57,8 +68,6 @@ def _choice(one: Any, objectives: Sequence[Objective]) -> Choice:
     options: Mapping[str, Any] = {}
     if isinstance(one, list | tuple) and _is_pair(one):
         one, options = one
-    if one == AUTO:
-        one = "tpe" if len(objectives) == 1 else "random"
     if isinstance(one, str):
         kind = registry.load("engines", one)
         source = registry.source("engines", one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from tunewright.agent.store import Store
 from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.space import Space
 from tunewright.engines.types import Objective
+
+SEED = re.compile(r"(^|[._])((random|rng)_?)?seed$|(^|[._])random_state$", re.IGNORECASE)
 
 
 def open_study(
@@ -33,6 +36,12 @@ def open_study(
         raise FixArgument(f"the study {name!r} is new and needs one", field="metric", fix='metric="val_loss"')
     if clash := {o.name for o in objectives} & set(space.declared):
         raise FixArgument("is the name of a parameter too", field="metric", value=min(clash), fix="rename one of them")
+    if seeds := [n for n in space.names if SEED.search(n)]:
+        raise FixSpace(
+            "is a random seed: its best value is luck that does not carry over",
+            field=f"space[{seeds[0]!r}]",
+            fix="take it out of the space and give trial.seed to your training",
+        )
     return store.create_study(
         name,
         space=space.to_dict(),

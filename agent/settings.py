@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -96,7 +97,38 @@ def objectives_of(
         return None
     if metric is None:
         raise FixArgument("needs a metric to apply to", field="direction", value=direction, fix='metric="val_loss"')
-    return (Objective(metric, direction or "minimize"),)  # type: ignore[arg-type]
+    return (Objective(metric, direction or _usual_direction(metric)),)  # type: ignore[arg-type]
+
+
+HIGHER_IS_BETTER = frozenset(
+    {
+        "acc",
+        "accuracy",
+        "auc",
+        "auroc",
+        "bleu",
+        "dice",
+        "f1",
+        "iou",
+        "map",
+        "ndcg",
+        "precision",
+        "r2",
+        "recall",
+        "reward",
+    }
+)
+
+
+def _usual_direction(metric: str) -> str:
+    """Minimising is the rule where nothing is said; a study that minimises an accuracy is never what was meant."""
+    if HIGHER_IS_BETTER & set(re.split(r"[^a-z0-9]+", metric.lower())):
+        raise FixArgument(
+            f"is not given, and higher is usually better for {metric!r}",
+            field="direction",
+            fix='direction="maximize", or "minimize"',
+        )
+    return "minimize"
 
 
 def safety_of(safety: str) -> Safety:

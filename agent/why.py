@@ -64,7 +64,7 @@ class Why:
         verdicts = self.decision.get("verdicts") or []
         if not verdicts:
             silence = self.decision.get("silence")
-            return [f"No advice: {silence}"] if silence else []
+            return [f"No advice: {silence}"] if silence and silence not in self.reason else []
         lines = ["Advice:"]
         for i, verdict in enumerate(verdicts, start=1):
             lines.append(f"  {i}. {verdict['status']}: {verdict['reason']}")

@@ -37,6 +37,7 @@ def test_zero_deviation_gives_zero_and_no_nan() -> None:
 
 def test_log_h_where_the_plain_form_underflows() -> None:
     for z in (3.0, 0.0, -0.99, -1.01, -5.0, -30.0):
+
         def tail(t: float, z: float = z) -> float:
             return t * math.exp(z * t - 0.5 * t * t)
 

@@ -42,6 +42,11 @@ CASES = {
         lambda: agent(metric=None, objectives=[Objective("a"), Objective("a")]),
         ["objectives", "same name"],
     ),
+    "accuracy without a direction": (lambda: agent(metric="val_acc"), ["direction", "val_acc", "maximize"]),
+    "tuning the seed": (
+        lambda: agent(space={"x": Float(0, 1), "random_state": Int(0, 9)}),
+        ["random_state", "trial.seed"],
+    ),
     "unknown engine": (lambda: agent(engine="tpee"), ["engine", "'tpee'", "did you mean 'tpe'"]),
     "engine options": (lambda: agent(engine=("random", {"speed": 3})), ["random", "speed"]),
     "not an engine": (lambda: agent(engine=3), ["engine", "3", "tpe"]),
@@ -99,7 +104,7 @@ def test_nothing_is_left_behind_by_bad_arguments(tmp_path: Path) -> None:
     "changes, words",
     [
         ({"space": {"lr": Float(1e-5, 1.0, log=True)}}, ["another space", "lr:", "opt removed", "edit_space"]),
-        ({"metric": "acc"}, ["metric", "acc", "loss"]),
+        ({"metric": "val_error"}, ["metric", "val_error", "loss"]),
         ({"direction": "maximize"}, ["maximize"]),
         ({"seed": 4}, ["seed", "4"]),
     ],

@@ -95,5 +95,3 @@ def test_a_new_choice_brings_its_own_parameters():
     configs = [explore(space, {"opt": "adam"}, stream(3, k), resample=1.0) for k in range(50)]
     drawn = {c["momentum"] for c in configs if c["opt"] == "sgd"}
     assert len(drawn) > 10 and all("momentum" not in c for c in configs if c["opt"] == "adam")
-
-

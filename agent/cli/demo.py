@@ -21,14 +21,14 @@ from tunewright.agent.trial import Trial
 from tunewright.engines.parameters import Categorical, Float, Int
 
 TASK = "an MLPClassifier of scikit-learn on 8 by 8 pixel images of handwritten digits, 898 of them to train on"
-EPOCHS = 20
+EPOCHS = 40
 CLASSES = range(10)
 # The defaults are scikit-learn's own.
 SPACE = {
     "learning_rate_init": Float(1e-4, 1e-1, log=True, default=1e-3),
     "alpha": Float(1e-6, 1e-1, log=True, default=1e-4),
-    "hidden_width": Int(16, 128, log=True, default=100),
-    "hidden_layers": Int(1, 2, default=1),
+    "hidden_width": Int(16, 256, log=True, default=100),
+    "hidden_layers": Int(1, 3, default=1),
     "batch_size": Int(16, 256, log=True, default=200),
     "solver": Categorical(["adam", "sgd"], default="adam"),
     "momentum": Float(0.0, 0.99, default=0.9, when={"solver": "sgd"}),
@@ -81,7 +81,7 @@ class Digits:
 @contextlib.contextmanager
 def _fit_for_small_matrices() -> Any:
     """One thread: more of them cost such a small network more time than they save."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a run that diverges overflows; it is reported as failed
@@ -96,7 +96,7 @@ def run(trials: int, store: Path, as_json: bool) -> None:
         [
             ("task", "scikit-learn's MLPClassifier, 898 images to train, 449 to validate, 450 held out"),
             ("space", f"{render.count(len(SPACE), 'parameter')}, momentum only when solver is sgd"),
-            ("advice", "built-in rules, checked against the engine tpe; no key, no network"),
+            ("advice", "built-in rules, checked against a classical engine; no key, no network"),
             ("start", "trial 0 is scikit-learn's default configuration"),
         ],
         out,
@@ -150,7 +150,11 @@ def _tell(agent: Agent, store: Path, default: Trial, best: Trial, test: Mapping[
     render.line(f"Done: {render.count(len(agent.trials), 'trial')} in {render.seconds(took)}.", "bold")
     render.line()
     render.table(
-        [Column(""), Column(f"default (trial {default.number})", right=True), Column(f"best (trial {best.number})", right=True)],
+        [
+            Column(""),
+            Column(f"default (trial {default.number})", right=True),
+            Column(f"best (trial {best.number})", right=True),
+        ],
         [
             ["validation accuracy", _percent(_accuracy(default)), (_percent(_accuracy(best)), "bold green")],
             ["test accuracy, held out", _percent(test[default.number]), (_percent(test[best.number]), "bold green")],
@@ -162,15 +166,28 @@ def _tell(agent: Agent, store: Path, default: Trial, best: Trial, test: Mapping[
     for line in _reasons(agent, best):
         render.line(f"  {line}")
     render.line()
-    render.line("Next:")
-    for words in (f"tunewright why {best.number}", f"tunewright show {agent.study} --sort value", "tunewright ls"):
-        render.line(f"  {reading.command(words, store)}")
+    words = (f"tunewright why {best.number}", f"tunewright show {agent.study} --sort value", "tunewright ls")
+    render.commands([reading.command(text, store) for text in words])
 
 
 def _reasons(agent: Agent, trial: Trial) -> list[str]:
-    """Who chose it and why; the advisor's own words and the checks where it was advised."""
-    lines = reading.text_of(agent.why(trial))
-    return [lines[2], *(text.strip() for text in lines[3:] if text.startswith(("     said:", "     checks:", "Engine")))]
+    """Who chose it and why, in the advisor's own words where it was advised, and what it changed."""
+    found = agent.why(trial)
+    who = trial.source if trial.proposer in (trial.source, "user") else f"{trial.source} ({trial.proposer})"
+    lines = [f"Chosen by {who}: {found.reason}"]
+    chosen = found.decision.get("chosen")
+    if chosen is not None:
+        verdict = found.decision["verdicts"][chosen]
+        lines.append(f"The advisor said: {verdict['rationale']}")
+        lines.append("It passed these checks: " + ", ".join(check["name"] for check in verdict["checks"]))
+    earlier = [t for t in agent.trials[: trial.number] if t.value is not None]
+    if earlier:
+        before = min(earlier, key=lambda t: t.value or 0.0)
+        changes = [f"{n} {_value(before, n)} -> {_value(trial, n)}" for n in SPACE if before.get(n) != trial.get(n)]
+        lines.append(
+            f"Against the best before it (trial {before.number}, {METRIC} {before.value:.4g}): {', '.join(changes)}"
+        )
+    return lines
 
 
 def _percent(share: float | None) -> str:

@@ -141,7 +141,7 @@ class Progress:
             rows.append(self._row(trial, outcome, curve, now - began, "cyan"))
         metric = ", ".join(o.name for o in self._agent.objectives)
         columns = [Column("trial", right=True), Column("by"), Column(metric, right=True), Column("curve"),
-                   Column("time", right=True), Column("parameters")]  # fmt: skip
+                   Column("time", right=True), Column("parameters", flexible="cut")]  # fmt: skip
         head = f"{self._agent.study}: {count}" + (f" of {render.count(self._total, 'trial')}" if self._total else "")
         head += f", {render.seconds(now - self._began)}"
         parts: list[RenderableType] = [Text(plain(head, render.CELL), "bold"), render.rich_table(columns, rows)]

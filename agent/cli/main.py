@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -65,7 +66,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 )
 @json_option
 def demo(trials: int, store: Path, as_json: bool) -> None:
-    """Tune a small network on real data: no key, about a minute, ends with a table and why."""
+    """Tune a small network on real data, in about a minute.
+
+    Needs no key and no network. Ends with a table, best against default, and why the best was tried.
+    """
     from tunewright.agent.cli.demo import run
 
     run(trials, store, as_json)
@@ -90,7 +94,7 @@ def tune(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Run the study that FILE (a study.yaml) describes; an existing one goes on."""
+    """Run the study that a study.yaml describes, or go on with it."""
     from tunewright.agent.cli.tune import run
 
     changes = {"store": store, "study": study, "engine": engine, "advisor": advisor}
@@ -116,7 +120,10 @@ def list_studies(store: Path, as_json: bool) -> None:
 )
 @json_option
 def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -> None:
-    """Show one study and its trials (by default the one last worked on)."""
+    """Show one study and its trials.
+
+    By default the study last worked on.
+    """
     from tunewright.agent.cli import reading
 
     reading.show(store, study, limit, sort, as_json)
@@ -128,7 +135,10 @@ def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -
 @store_option
 @json_option
 def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
-    """Tell why trial NUMBER was tried: proposals, checks, calls, fallbacks."""
+    """Tell why a trial was tried.
+
+    Everything that led to trial NUMBER: the engine's proposal, the advice with every check, calls, fallbacks.
+    """
     from tunewright.agent.cli import reading
 
     reading.why(store, study, number, as_json)
@@ -137,7 +147,7 @@ def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
 @cli.command()
 @json_option
 def plugins(as_json: bool) -> None:
-    """List the installed engines, advisors, runners and other plugins."""
+    """List the installed engines, advisors and other plugins."""
     from tunewright.agent.cli import reading
 
     reading.plugins(as_json)
@@ -145,19 +155,16 @@ def plugins(as_json: bool) -> None:
 
 def main() -> None:
     """Runs a command; an error of ours is one message and an exit code, anything else keeps its traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a curve must not break a pipe that knows only ASCII
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # click's name for an interrupt
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted. Nothing is lost: the same command goes on from here.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has left; Python would complain at exit
-        sys.exit(0)
     except Exception as error:
         from tunewright.engines.errors import TunewrightError
 

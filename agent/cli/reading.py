@@ -100,7 +100,7 @@ def list_studies(store: Path, as_json: bool) -> None:
         return render.line(f"{store} holds no study yet.")
     columns = [Column("study"), Column("trials", right=True), Column("failed", right=True), Column("metric"),
                Column("best", right=True), Column("of trial", right=True), Column("last worked on")]  # fmt: skip
-    rows = []
+    rows: list[list[render.Cell]] = []
     for s in summaries:
         several = len(s.study.objectives) > 1
         failed = s.counts.get("failed", 0)  # type: ignore[call-overload]
@@ -141,9 +141,8 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
             render.line(f"{render.count(hidden, 'more trial')}: --limit {sum(counts.values())}", "dim")
     if leaders:
         render.line()
-        render.line(
-            f"Why this one: {command(f'tunewright why {leaders[0].number} --study {shlex.quote(record.name)}', store)}"
-        )
+        words = f"tunewright why {leaders[0].number} --study {shlex.quote(record.name)}"
+        render.commands([command(words, store)])
 
 
 def best_trials(view: StudyView) -> list[TrialRecord]:
@@ -170,7 +169,8 @@ def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRec
         pairs.append(("task", str(config["task"])))
     pairs += [
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in view.objectives)),
-        ("chooses", f"engine {config.get('engine')}, advisor {config.get('advisor') or 'none'}"),
+        ("engine", str(config.get("engine"))),
+        ("advisor", str(config.get("advisor") or "none")),
         ("trials", ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"),
     ]
     for trial in leaders[:5]:
@@ -183,17 +183,19 @@ def _trial_table(
     view: StudyView, trials: Sequence[TrialRecord], curves: Mapping[int, Any], leaders: set[int]
 ) -> tuple[list[Column], list[list[render.Cell]]]:
     has_curves = any(curves.values())
-    columns = [Column("trial", right=True), Column("state"), *(Column(o.name, right=True) for o in view.objectives)]
+    columns = [Column("trial", right=True), *(Column(o.name, right=True) for o in view.objectives)]
     columns += [Column("curve")] if has_curves else []
-    columns += [Column("chosen by"), Column("time", right=True), Column("parameters", one_line=False)]
+    columns += [Column("by"), Column("time", right=True), Column("parameters", flexible="wrap")]
     rows: list[list[render.Cell]] = []
     for t in trials:
         best = "bold" if t.number in leaders else ""
-        values: list[render.Cell] = [(render.number(v), best) for v in t.values or [None] * len(view.objectives)]
+        state: render.Cell = (str(t.state), render.STYLES.get(str(t.state), ""))
+        values: list[render.Cell] = [(render.number(v), best) for v in t.values or ()]
+        values = values or [state, *[""] * (len(view.objectives) - 1)]
         curve = [render.sparkline([v for _, v in curves[t.number]])] if has_curves else []
         text = values_text(t.params) + (f"  error: {t.error}" if t.error else "")
         by = t.source if t.proposer in (t.source, "user") else t.proposer
-        rows.append([(str(t.number), best), (str(t.state), render.STYLES.get(str(t.state), "")), *values, *curve, by,
+        rows.append([(str(t.number), best), *values, *curve, by,
                      render.seconds(took(t)), text])  # fmt: skip
     return columns, rows
 
@@ -238,7 +240,7 @@ def plugins(as_json: bool) -> None:
     found = [listing for kind in registry.KINDS for listing in registry.listing(kind)]
     if as_json:
         return render.document({"plugins": [dataclasses.asdict(listing) for listing in found]})
-    columns = [Column("kind"), Column("name"), Column("from"), Column("state", one_line=False)]
+    columns = [Column("kind"), Column("name"), Column("from"), Column("state", flexible="wrap")]
     rows: list[list[render.Cell]] = []
     for p in found:
         state: render.Cell = (f"broken: {p.error}", render.STYLES["broken"]) if p.error else "ok"

@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 import click
 
@@ -35,7 +35,7 @@ Cell: TypeAlias = str | tuple[str, str]
 class Column:
     title: str
     right: bool = False
-    one_line: bool = True  # on a terminal; a column of several lines wraps into the room that is left
+    flexible: Literal["", "wrap", "cut"] = ""  # what a terminal does with a text longer than the room that is left
 
 
 def terminal(stream: TextIO) -> bool:
@@ -49,22 +49,28 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], title: str | None = None) -> Table:
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(plain(title, CELL)), title_justify="left",
-                 header_style="bold", pad_edge=False, show_edge=False)  # fmt: skip
-    for column in columns:
+    texts = [[Text(plain(text, CELL), style) for text, style in map(_styled, row)] for row in rows]
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    made.expand = any(column.flexible for column in columns)
+    for i, column in enumerate(columns):
+        # Rich would squeeze every column for the sake of a long one.
+        needed = max(map(cell_len, [column.title, *(row[i].plain for row in texts)]))
         made.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=column.one_line,
-            overflow="ellipsis" if column.one_line else "fold",
+            min_width=None if column.flexible else needed,
+            ratio=1 if column.flexible else None,
+            no_wrap=column.flexible != "wrap",
+            overflow="fold" if column.flexible == "wrap" else "ellipsis",
         )
-    for row in rows:
-        made.add_row(*(Text(plain(text, CELL), style) for text, style in map(_styled, row)))
+    for row in texts:
+        made.add_row(*row)
     return made
 
 
@@ -98,8 +104,15 @@ def line(text: str = "", style: str = "", stream: TextIO | None = None) -> None:
     from rich.text import Text
 
     out = console(stream)
-    for part in textwrap.wrap(clean, max(out.width, 20), subsequent_indent=lead + "  ") or [""]:
+    for part in textwrap.wrap(clean, max(out.width, 20), subsequent_indent=lead + "  ", break_on_hyphens=False) or [""]:
         out.print(Text(part, style))
+
+
+def commands(words: Sequence[str]) -> None:
+    """Commands to type next, never wrapped: a copied one must be whole."""
+    click.echo("Next:")
+    for text in words:
+        click.echo(f"  {plain(text, 8 * CELL)}")
 
 
 def facts(pairs: Sequence[tuple[str, str]], stream: TextIO | None = None) -> None:

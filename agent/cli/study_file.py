@@ -11,7 +11,8 @@ import importlib.util
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ from tunewright.engines.types import Objective
 
 METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
 LATER = {"command": "a Python `objective:`", "program": "a Python `objective:`", "early_terminate": "no early stopping"}
-TOP = ("advisor", "advisor_deadline", "budget", "constraints", "description", "engine", "method", "metric", "name",
-       "objective", "objectives", "parameters", "project", "run_cap", "safety", "seed", "store", "study", "task", "workers")  # fmt: skip
-IGNORED = ("description", "project")
+TOP = (
+    *("advisor", "advisor_deadline", "budget", "constraints", "description", "engine", "method", "metric", "name"),
+    *("objective", "objectives", "parameters", "project", "run_cap", "safety", "seed", "store", "study", "task"),
+    "workers",
+)
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
 LOG = ("log_uniform_values", "q_log_uniform_values", "log_uniform", "q_log_uniform")
+MAX_EXPONENT = 700  # of e in a float
 NUMERIC = ("uniform", "int_uniform", "q_uniform", *LOG)
 
 
@@ -40,7 +44,6 @@ class StudyFile:
     arguments: Mapping[str, Any]
     objective: str | None
     workers: int = 1
-    constants: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path) -> StudyFile:
@@ -72,19 +75,27 @@ def _study(path: Path, data: Any) -> StudyFile:
     if not isinstance(parameters, Mapping) or not parameters:
         raise FixArgument("must map names to parameters", field="parameters", value=parameters)
     made = {name: _parameter(str(name), entry) for name, entry in parameters.items()}
-    arguments: dict[str, Any] = {"space": Space(made, data.get("constraints") or ())}
+    constraints = data.get("constraints") or []
+    if not isinstance(constraints, list):
+        raise FixArgument("must be a list", field="constraints", value=constraints, fix='- "layers * width <= 512"')
+    arguments: dict[str, Any] = {"space": Space(made, constraints)}
     arguments |= _metric(data)
     arguments["engine"] = data.get("engine") or METHODS.get(str(data.get("method", "bayes")), data.get("method"))
-    for key in ("advisor_deadline", "safety", "seed", "task"):
+    for key in ("advisor_deadline", "safety", "seed"):
         if data.get(key) is not None:
             arguments[key] = data[key]
+    if data.get("task") is not None:
+        arguments["task"] = str(data["task"])
     if "advisor" in data:
         arguments["advisor"] = None if data["advisor"] in (None, "none") else data["advisor"]
     arguments["budget"] = _budget(data)
     arguments["study"] = str(data.get("study") or data.get("name") or path.stem)
     if data.get("store"):
-        arguments["store"] = path.parent / data["store"]
-    return StudyFile(path, arguments, data.get("objective"), int(data.get("workers") or 1))
+        arguments["store"] = path.parent / str(data["store"])
+    workers = data.get("workers", 1)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise FixArgument("must be a whole number above zero", field="workers", value=workers)
+    return StudyFile(path, arguments, data.get("objective"), workers)
 
 
 def _known(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
@@ -97,6 +108,10 @@ def _known(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
 
 def _metric(data: Mapping[str, Any]) -> dict[str, Any]:
     if "objectives" in data:
+        if not isinstance(data["objectives"], list):
+            raise FixArgument(
+                "must be a list", field="objectives", value=data["objectives"], fix="- {name: acc, goal: maximize}"
+            )
         return {
             "objectives": [Objective(**_goal(entry, f"objectives[{i}]")) for i, entry in enumerate(data["objectives"])]
         }
@@ -158,12 +173,15 @@ def _numeric(entry: Mapping[str, Any], where: str, common: Mapping[str, Any]) ->
         )
     log = kind in LOG or bool(entry.get("log"))
     if kind in ("log_uniform", "q_log_uniform"):  # W&B gives these bounds as natural exponents
+        if max(low, high) > MAX_EXPONENT:
+            fix = f"distribution: {kind}_values takes the values themselves"
+            raise FixArgument("its bounds are exponents of e here", field=where, value=(low, high), fix=fix)
         low, high = math.exp(low), math.exp(high)
     q = entry.get("q")
     if kind == "int_uniform" or (whole and log and kind == "uniform"):
         if not whole:
             raise FixArgument("needs whole bounds", field=where, value=(low, high), fix="distribution: uniform")
-        return Int(int(low), int(high), log=log, step=int(q or 1), **common)
+        return Int(int(low), int(high), log=log, step=1 if q is None else q, **common)
     if kind.startswith("q_") and log:
         raise FixArgument("a log scale cannot be quantised", field=f"{where}.q", value=q, fix="drop q, or list values")
     return Float(low, high, log=log, step=q if kind == "q_uniform" else None, **common)
@@ -172,11 +190,9 @@ def _numeric(entry: Mapping[str, Any], where: str, common: Mapping[str, Any]) ->
 def _number(value: Any, where: str) -> int | float:
     """YAML 1.1 reads 1e-5, without a point, as text."""
     if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise FixArgument("is not a number", field=where, value=value)
     return value
 
@@ -210,4 +226,4 @@ def load_objective(file: StudyFile) -> Callable[[Any], Any]:
     function = getattr(module, name, None)
     if not callable(function):
         raise FixArgument(f"{place} has no function {name}", field=f"{file.path.name}: objective", value=spec)
-    return function  # type: ignore[no-any-return]
+    return function

@@ -81,9 +81,12 @@ def _planned(budget: Budget, trials: int | None, states: list[State], size: int 
 def _preflight(agent: Agent, arguments: Mapping[str, Any], total: int | None, done: int) -> list[tuple[str, str]]:
     size = agent.space.size()
     combinations = f", {render.count(size, 'combination')}" if math.isfinite(size) else ", continuous"
-    limits = [render.count(total, "trial")] if total is not None else []
-    limits += [f"{arguments['budget'].seconds:g} s of training"] if arguments["budget"].seconds else []
-    limits += [f"{arguments['budget'].tokens:,} tokens"] if arguments["budget"].tokens else []
+    budget: Budget = arguments["budget"]
+    limits = [] if budget.trials is None else [render.count(budget.trials, "trial")]
+    limits += [f"{total:,} in this run"] if total is not None and total != budget.trials else []
+    limits += [] if budget.seconds is None else [f"{budget.seconds:g} s of training"]
+    limits += [] if budget.tokens is None else [f"{budget.tokens:,} tokens"]
+    limits += [] if budget.usd is None else [f"{budget.usd:g} USD"]
     resumed = f", goes on after {render.count(done, 'trial')}" if done else ""
     return [
         ("study", f"{agent.study} in {arguments['store']}{resumed}"),
@@ -116,7 +119,6 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
         render.line(f"  {values_text(trial.params)}")
     render.line()
     number, name = leaders[0].number, shlex.quote(study)
-    render.line("Next:")
-    render.line(f"  {reading.command(f'tunewright why {number} --study {name}', path)}")
-    render.line(f"  {reading.command(f'tunewright show {name} --sort value', path)}")
+    words = (f"tunewright why {number} --study {name}", f"tunewright show {name} --sort value")
+    render.commands([reading.command(text, path) for text in words])
     return True

@@ -58,8 +58,8 @@ def log_h(z: np.ndarray) -> np.ndarray:
 
 
 def _log_h_over_phi(z: np.ndarray) -> np.ndarray:
-    """log((phi + z Phi) / phi) = log(1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2)) for z <= -1. It tends to -2 log |z|, and would
-    be lost in rounding there."""
+    """log((phi + z Phi) / phi) = log(1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2)) for z <= -1. It tends to -2 log |z|, and
+    would be lost in rounding there."""
     middle = np.maximum(z, ASYMPTOTIC)
     return np.where(z > ASYMPTOTIC, np.log1p(middle * _cumulative_over_density(middle)), -2.0 * np.log(-z))
 

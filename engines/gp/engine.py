@@ -132,9 +132,7 @@ class GP:
             return self._start(waiting, rng)
         return self._best_new(rows, values, surface.value, waiting)
 
-    def _best_new(
-        self, rows: np.ndarray, values: np.ndarray, value: search.Score, waiting: np.ndarray
-    ) -> np.ndarray:
+    def _best_new(self, rows: np.ndarray, values: np.ndarray, value: search.Score, waiting: np.ndarray) -> np.ndarray:
         """The row of the highest value that is new; from all the space when none of these is and it can be listed."""
         encoding = self._encoding
         seen = np.vstack([self._rows, waiting])

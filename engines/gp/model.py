@@ -50,8 +50,8 @@ class Model:
 
     def log_success(self, features: np.ndarray) -> np.ndarray:
         """(m,) log probability of success: least-squares classification through a probit (Rasmussen and Williams 2006,
-        sections 3.9 and 6.5), one half far from all trials. Less than LOG_RISKY is penalised: where no trial succeeds the
-        objective is extrapolated, and its promise outgrows any small probability."""
+        sections 3.9 and 6.5), one half far from all trials. Less than LOG_RISKY is penalised: where no trial succeeds
+        the objective is extrapolated, and its promise outgrows any small probability."""
         if self.success is None:
             return np.zeros(len(features))
         from scipy.special import log_ndtr

@@ -18,6 +18,18 @@ from tunewright.engines.schedulers.protocol import (
 )
 
 __all__ = [
-    "ASHA", "PBT", "Action", "Begun", "Clone", "Hyperband", "MedianStopping", "New", "Resume", "Scheduler",
-    "SchedulerBase", "SuccessiveHalving", "TrialView", "Wait",
+    "ASHA",
+    "PBT",
+    "Action",
+    "Begun",
+    "Clone",
+    "Hyperband",
+    "MedianStopping",
+    "New",
+    "Resume",
+    "Scheduler",
+    "SchedulerBase",
+    "SuccessiveHalving",
+    "TrialView",
+    "Wait",
 ]

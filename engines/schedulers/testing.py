@@ -1,8 +1,8 @@
 """The contract of schedulers, as tests to inherit. Needs pytest and hypothesis.
 
-    class TestMine(SchedulerContract):
-        scheduler = MyScheduler
-        options = {"eta": 2}
+class TestMine(SchedulerContract):
+    scheduler = MyScheduler
+    options = {"eta": 2}
 """
 
 from __future__ import annotations
