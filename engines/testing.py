@@ -110,8 +110,6 @@ class EngineContract:
     ) -> Observation:
         if not failed:
             return Observation(number, params, (loss(space, params),), own=own)
-        if self.make(space).capabilities.needs_number:
-            return Observation(number, params, (10.0,), State.FAILED, own=own)
         return Observation(number, params, None, State.FAILED, own=own)
 
     def _check(self, space: Space, proposals: Sequence[Proposal]) -> None:

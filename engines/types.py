@@ -92,7 +92,7 @@ class Observation:
     """A finished trial as an engine sees it, failures included.
 
     `values` are the objectives in the user's own sign and order, None for a failed trial.
-    `own` tells whether the engine proposed it itself.
+    `own` tells whether the engine proposed it itself; a constraint is broken where its value is above zero.
     """
 
     number: int
@@ -118,7 +118,6 @@ class Capabilities:
 
     conditional: bool = True  # spaces with `when`
     multi_objective: bool = False
-    needs_number: bool = False  # cannot learn from a bare failure: told the running 90th percentile instead
 
 
 @runtime_checkable
