@@ -164,12 +164,13 @@ def _sorted(view: StudyView, limit: int, sort: str) -> list[TrialRecord]:
 
 def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     record, config = view.record, view.record.config
+    engine = config.get("engine")
     pairs = [("study", record.name)]
     if config.get("task"):
         pairs.append(("task", str(config["task"])))
     pairs += [
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in view.objectives)),
-        ("engine", str(config.get("engine"))),
+        ("engine", ", ".join(map(str, engine)) if isinstance(engine, list) else str(engine)),
         ("advisor", str(config.get("advisor") or "none")),
         ("trials", ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"),
     ]

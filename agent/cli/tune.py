@@ -15,13 +15,15 @@ from tunewright.agent.agent import Agent
 from tunewright.agent.cli import reading, render, study_file
 from tunewright.agent.cli.live import Progress
 from tunewright.agent.cli.main import DEFAULT_STORE, EXIT_FAILED, EXIT_INTERRUPTED
-from tunewright.agent.settings import Budget
+from tunewright.agent.lineup import AUTO, choices
+from tunewright.agent.settings import Budget, objectives_of
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import values_text
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
 from tunewright.engines.types import State
+from tunewright.plugins.hooks import Source
 
 GRID_POINTS = 5  # that the grid engine takes of a continuous parameter
 MOST_COUNTED = 100_000
@@ -33,14 +35,15 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
     arguments: dict[str, Any] = {"store": Path(DEFAULT_STORE), "advisor": "rules", **asked.arguments, **changes}
     if arguments["advisor"] == "none":
         arguments["advisor"] = None
-    store, budget, size = Path(arguments["store"]), arguments["budget"], _grid_size(arguments)
+    engine, store, budget = _engine(arguments), Path(arguments["store"]), arguments["budget"]
+    size = _grid_size(arguments["space"], engine)
     if trials is None and size is None and budget.trials is None and budget.seconds is None:
         raise FixArgument("nothing limits this run", field=file.name, fix="--trials 50, or budget: {trials: 50}")
     out = sys.stderr if as_json else sys.stdout
     with Agent(**arguments) as agent:
         states = [trial.state for trial in agent.trials]
         total = _planned(budget, trials, states, size)
-        render.facts(_preflight(agent, arguments, total, len(states)), out)
+        render.facts(_preflight(agent, arguments, engine, total, len(states)), out)
         reached = math.inf if total is None else len(states) - states.count(State.WAITING) + total
         if size is not None and size > reached:
             text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
@@ -62,13 +65,20 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
         sys.exit(EXIT_FAILED)
 
 
-def _grid_size(arguments: Mapping[str, Any]) -> int | None:
+def _engine(arguments: Mapping[str, Any]) -> Source:
+    """The engine that will be in charge."""
+    objectives = objectives_of(*(arguments.get(name) for name in ("metric", "direction", "objectives")))
+    return choices(arguments["engine"], objectives or (), arguments["space"])[0].source
+
+
+def _grid_size(space: Space, engine: Source) -> int | None:
     """How many configurations the grid engine will walk, None for other engines; counting ends at MOST_COUNTED."""
-    if arguments["engine"] != "grid":
+    if engine.name != "grid":
         return None
-    space: Space = arguments["space"]
     size = space.size()
-    return int(size) if math.isfinite(size) else sum(1 for _ in islice(space.enumerate(GRID_POINTS), MOST_COUNTED))
+    if math.isfinite(size):
+        return int(size)
+    return sum(1 for _ in islice(space.enumerate(engine.options.get("points", GRID_POINTS)), MOST_COUNTED))
 
 
 def _planned(budget: Budget, trials: int | None, states: list[State], size: int | None) -> int | None:
@@ -78,7 +88,9 @@ def _planned(budget: Budget, trials: int | None, states: list[State], size: int 
     return min([*caps, trials] if trials is not None else caps, default=None)
 
 
-def _preflight(agent: Agent, arguments: Mapping[str, Any], total: int | None, done: int) -> list[tuple[str, str]]:
+def _preflight(
+    agent: Agent, arguments: Mapping[str, Any], engine: Source, total: int | None, done: int
+) -> list[tuple[str, str]]:
     size = agent.space.size()
     combinations = f", {render.count(size, 'combination')}" if math.isfinite(size) else ", continuous"
     budget: Budget = arguments["budget"]
@@ -92,7 +104,7 @@ def _preflight(agent: Agent, arguments: Mapping[str, Any], total: int | None, do
         ("study", f"{agent.study} in {arguments['store']}{resumed}"),
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in agent.objectives)),
         ("space", render.count(len(agent.space.names), "parameter") + combinations),
-        ("engine", str(arguments["engine"])),
+        ("engine", engine.name + (" (auto)" if arguments["engine"] == AUTO else "")),
         ("advisor", arguments["advisor"] or "none"),
         ("budget", ", ".join(limits)),
     ]

@@ -1,0 +1,96 @@
+"""What the commands write to a terminal: tables within its width, colours unless refused, the live table."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunewright.agent import Agent, Categorical, Float
+
+STUDY = """
+name: mine
+objective: train.py:objective
+metric: {name: loss}
+advisor: none
+method: random
+budget: {trials: 4}
+parameters:
+  x: {min: 1, max: 6}
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One study of long parameters, in which trial 3 failed with a message in rich's markup."""
+    path = tmp_path_factory.mktemp("cli") / "runs.db"
+    space = {"learning_rate_of_the_generator": Float(0, 1), "optimizer": Categorical(["adam with decoupled decay"])}
+
+    def objective(trial: Any) -> float:
+        if trial.number == 3:
+            raise ValueError("[red]bad[/red]")
+        trial.report(1, 0.5)
+        return 0.5
+
+    with Agent(space, metric="val_loss", advisor=None, engine="random", store=path) as agent:
+        agent.tune(objective, 5)
+    return path
+
+
+def on_a_terminal(folder: Path, *words: str, **environment: str) -> str:
+    """What `tunewright` writes to a terminal of 80 columns."""
+    master, slave = pty.openpty()
+    clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    command = [sys.executable, "-m", "tunewright.agent.cli", *words]
+    child = subprocess.Popen(
+        command, cwd=folder, stdin=slave, stdout=slave, stderr=slave,
+        env={**clean, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **environment},
+    )  # fmt: skip
+    os.close(slave)
+    seen = b""
+    while select.select([master], [], [], 60)[0]:
+        try:
+            part = os.read(master, 65_536)
+        except OSError:  # Linux's word for the end of a terminal
+            break
+        if not part:
+            break
+        seen += part
+    os.close(master)
+    assert child.wait() == 0, seen.decode()
+    return seen.decode()
+
+
+def test_a_terminal_gets_tables_within_its_width_and_colours_unless_refused(store: Path) -> None:
+    coloured = on_a_terminal(store.parent, "show", "--store", str(store))
+    assert "\x1b[31m" in coloured and "─────" in coloured
+    bare = on_a_terminal(store.parent, "show", "--store", str(store), NO_COLOR="1")
+    assert not re.search(r"\x1b\[[\d;]*3\dm", bare)
+    assert "[red]bad[/red]" in bare.replace("\r\n", " ").replace("  ", "")
+    table = [line for line in re.sub(r"\x1b\[[\d;]*m", "", bare).splitlines() if "tunewright why" not in line]
+    assert max(map(len, table)) <= 80
+
+
+def test_a_dumb_terminal_gets_plain_lines(store: Path) -> None:
+    shown = on_a_terminal(store.parent, "show", "--store", str(store), TERM="dumb")
+    assert "\x1b" not in shown and "─" not in shown
+
+
+def test_the_live_table(tmp_path: Path) -> None:
+    source = (
+        "def objective(trial):\n    for step in range(3):\n        trial.report(step, 3.0 - step)\n"
+        "    return float(trial['x'])\n"
+    )
+    (tmp_path / "train.py").write_text(source)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    seen = on_a_terminal(tmp_path, "tune", "study.yaml")
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen)
+    assert "mine: 4 of 4 trials" in text and "best " in text and "█▅▁" in text
+    assert "[1/4]" not in text
