@@ -8,7 +8,9 @@ from typing import Any
 
 from tunewright.agent.records import CallRecord, ProposalRecord, StudyRecord, TrialRecord
 from tunewright.agent.store import Store
+from tunewright.prompts.text import plain
 
+MAX_LINE = 4_000
 MARKS = {True: "ok", False: "NO"}
 
 
@@ -33,9 +35,9 @@ class Why:
         }
 
     def __str__(self) -> str:
-        return "\n".join(
-            [*self._head(), *self._engine(), *self._advice(), *self._calls(), *self._faults(), *self._numbers()]
-        )
+        lines = [*self._head(), *self._engine(), *self._advice(), *self._calls(), *self._faults(), *self._numbers()]
+        # Errors, rationales and answers came from outside: a line break in one must not forge a line of ours.
+        return "\n".join(line[: len(line) - len(line.lstrip(" "))] + plain(line, MAX_LINE) for line in lines)
 
     def _head(self) -> list[str]:
         t = self.trial
@@ -107,7 +109,7 @@ def _check_text(check: Mapping[str, Any]) -> str:
 
 
 def values_text(params: Mapping[str, Any]) -> str:
-    return "  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
 
 
 def explain(store: Store, study: StudyRecord, number: int) -> Why:

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,17 @@ def test_the_live_table(tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen)
     assert "mine: 4 of 4 trials" in text and "best " in text and "█▅▁" in text
     assert "[1/4]" not in text
+
+
+def test_an_interrupted_demo_says_where_its_trials_are(tmp_path: Path) -> None:
+    """scikit-learn itself swallows the interrupt; the demo must end all the same."""
+    command = [sys.executable, "-u", "-m", "tunewright.agent.cli", "demo", "--trials", "10000"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("[1/"):
+            break
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err == "Interrupted. What was tried is kept: tunewright show demo --store tunewright-demo.db\n"

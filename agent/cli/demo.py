@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class Digits:
     def objective(self, trial: Trial) -> float:
         """The share of validation images that are read wrongly after the last epoch."""
         model, error = self._model(trial.params, trial.seed), 1.0
-        with _fit_for_small_matrices():
+        with _fitting():
             for epoch in range(1, EPOCHS + 1):
                 model.partial_fit(self._train, self._train_labels, classes=CLASSES)
                 error = 1.0 - float(model.score(self._val, self._val_labels))
@@ -64,7 +64,7 @@ class Digits:
     def test_accuracy(self, trial: Trial) -> float:
         """Of the same training run, repeated from its seed, on images that no trial has seen."""
         model = self._model(trial.params, trial.seed)
-        with _fit_for_small_matrices():
+        with _fitting():
             for _ in range(EPOCHS):
                 model.partial_fit(self._train, self._train_labels, classes=CLASSES)
         return float(model.score(self._test, self._test_labels))
@@ -79,13 +79,17 @@ class Digits:
 
 
 @contextlib.contextmanager
-def _fit_for_small_matrices() -> Any:
-    """One thread: more of them cost such a small network more time than they save."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+def _fitting() -> Iterator[None]:
+    """One thread, since more cost such a small network more time than they save; Ctrl-C works."""
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a run that diverges overflows; it is reported as failed
-        yield
+        warnings.filterwarnings("error", "Training interrupted")  # scikit-learn makes a warning of an interrupt
+        try:
+            yield
+        except UserWarning:
+            raise KeyboardInterrupt from None
 
 
 def run(trials: int, store: Path, as_json: bool) -> None:
