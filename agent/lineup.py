@@ -21,6 +21,7 @@ from tunewright.plugins.hooks import Source
 
 REFERENCE_CANDIDATES = 256
 AUTO = "auto"
+JUDGE = "tpe"  # scores advice where the engine cannot
 MAX_GP_PARAMETERS = 40
 
 
@@ -93,27 +94,46 @@ def _choice(one: Any, objectives: Sequence[Objective]) -> Choice:
 
 
 class Lineup:
-    """The engine in charge, on top of its fallback order."""
+    """The engine in charge, on top of its fallback order. No fault of a plugin leaves this class as an exception
+    before the whole order has failed."""
 
     def __init__(self, order: Sequence[Choice], space: Space, objectives: Sequence[Objective], seed: int):
         self._order, self.space, self.objectives, self.seed = list(order), space, objectives, seed
         self._history: list[Observation] = []
+        self._faults: list[str] = []  # since the last proposal
         self._judge: Engine | None = None
         self._start(0)
 
     def _start(self, position: int) -> None:
-        self._position = position
-        choice = self._order[position]
+        """Puts the first engine from `position` on in charge that takes the history."""
+        for place, choice in enumerate(self._order[position:], start=position):
+            self._position = place
+            try:
+                self._engine = choice.made or self._make(choice.source.name, **choice.source.options)
+            except TypeError as error:
+                raise FixArgument(
+                    f"does not take these options: {error}",
+                    field=f"engine {choice.source.name!r}",
+                    value=choice.source.options,
+                ) from None
+            self._judge = None
+            if self._told(self._history):
+                return
+        raise FixPlugin("every engine of the fallback order failed", field="engine", value=self._faults)
+
+    def _told(self, observations: Sequence[Observation]) -> bool:
+        """Whether the engine took them."""
         try:
-            self._engine = choice.made or self._make(choice.source.name, **choice.source.options)
-            if self._history:
-                self._engine.tell(self._history)
-        except TypeError as error:
-            raise FixArgument(
-                f"does not take these options: {error}",
-                field=f"engine {choice.source.name!r}",
-                value=choice.source.options,
-            ) from None
+            if observations:
+                self._engine.tell(observations)
+        except Exception as error:  # a plugin's fault must cost a fallback, never the study
+            self._fault(error)
+            return False
+        return True
+
+    def _fault(self, what: Exception | str) -> None:
+        text = what if isinstance(what, str) else f"{type(what).__name__}: {what}"
+        self._faults.append(f"{self.source.name} {text}")
 
     def _make(self, name: str, **options: Any) -> Engine:
         engine: Engine = registry.load("engines", name)(self.space, self.objectives, self.seed, **options)
@@ -125,44 +145,52 @@ class Lineup:
 
     def tell(self, observations: Sequence[Observation]) -> None:
         """New observations in the order in which the trials ended."""
-        if not observations:
-            return
         self._history += observations
-        self._engine.tell(observations)
-        if self._judge is not None:
+        if not self._told(observations):
+            self._start(self._position + 1)
+        if self._judge is not None and observations:
             self._judge.tell(observations)
 
     def ask(self, index: int, pending: Sequence[Proposal]) -> Asked:
-        """Proposal `index` of whichever engine works. Raises SpaceExhausted when a finite space is used up."""
-        faults: list[str] = []
+        """Proposal `index` of whichever engine works.
+
+        Raises SpaceExhausted when a finite space is used up, FixPlugin when the whole order has failed.
+        """
         while True:
             try:
                 proposal = self._engine.ask(1, pending, index=index)[0]
                 if not (problems := self.space.problems(proposal.params)):
-                    return Asked(proposal, self.source, tuple(faults))
-                fault = f"proposed what the space does not allow: {'; '.join(map(str, problems))}"
+                    faults, self._faults = tuple(self._faults), []
+                    return Asked(proposal, self.source, faults)
+                self._fault(f"proposed what the space does not allow: {'; '.join(map(str, problems))}")
             except SpaceExhausted:
                 raise
-            except Exception as error:  # a plugin's fault must cost a fallback, never the study
-                fault = f"{type(error).__name__}: {error}"
-            faults.append(f"{self.source.name} {fault}")
-            if self._position + 1 == len(self._order):
-                raise FixPlugin("every engine of the fallback order failed", field="engine", value=faults)
+            except Exception as error:
+                self._fault(error)
             self._start(self._position + 1)
 
     def _scorer(self) -> Scorer | None:
         """The engine where it can score, else a TPE told the same trials."""
-        if isinstance(self._engine, Scorer):
+        if self._judge is None and isinstance(self._engine, Scorer):
             return self._engine
         if len(self.objectives) > 1:
             return None
         if self._judge is None:
-            self._judge = self._make("tpe")
+            self._judge = self._make(JUDGE)
             self._judge.tell(self._history)
         return self._judge if isinstance(self._judge, Scorer) else None
 
     def reference(self, index: int) -> tuple[float, ...]:
         """(256,) scores of the generator's own candidates; empty while there is no model that tells them apart."""
+        try:
+            return self._reference(index)
+        except Exception as error:
+            self._fault(f"cannot score: {error}")
+            self._judge = self._make(JUDGE)
+            self._judge.tell(self._history)
+            return self._reference(index)
+
+    def _reference(self, index: int) -> tuple[float, ...]:
         scorer = self._scorer()
         if scorer is None:
             return ()
@@ -170,6 +198,11 @@ class Lineup:
         return () if np.ptp(scores) == 0 else tuple(scores.tolist())
 
     def score(self, configs: Sequence[Mapping[str, Any]]) -> list[float]:
+        """One score per configuration, NaN where the scorer has none to give: such advice passes no gate."""
         scorer = self._scorer()
         assert scorer is not None, "scores are asked for only where there is a reference"
-        return [float(s) for s in scorer.score(configs)]
+        try:
+            return [float(s) for s in scorer.score(configs)]
+        except Exception as error:
+            self._fault(f"cannot score: {error}")
+            return [float("nan")] * len(configs)

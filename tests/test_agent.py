@@ -276,6 +276,26 @@ def test_engine_faults_fall_back_and_say_so() -> None:
     assert "lr: 7.0 is outside" in str(agent.why(3))
 
 
+@pytest.mark.parametrize("method", ["tell", "score", "candidates"])
+def test_an_engine_that_breaks_anywhere_costs_itself_and_not_the_study(method: str) -> None:
+    from tunewright.engines.gp import GP
+
+    def breaks(self, *args, **options):
+        if method == "tell" and args[0][-1].number < 3:
+            return GP.tell(self, *args)
+        raise RuntimeError(f"{method} broke")
+
+    space = Space(SPACE)
+    engine = type("Fragile", (GP,), {method: breaks})(space, [Objective("val_loss")], 0)
+    advisor = FakeAdvisor(
+        lambda request: [dict(c) for c in space.sample(np.random.default_rng(len(advisor.requests)), 3)]
+    )
+    agent = Agent(space, metric="val_loss", engine=engine, advisor=advisor, store=None, budget=Budget(trials=30))
+    agent.tune(objective)
+    assert len(agent.trials) == 30
+    assert any(f"{method} broke" in str(agent.why(n)) for n in range(30))
+
+
 def test_space_edit_remaps_old_trials() -> None:
     agent = make(engine="tpe")
     agent.tune(objective, trials=12)
