@@ -16,7 +16,7 @@ from tunewright.agent.consult import Breaker, Consultation, Outcome, consult, ou
 from tunewright.agent.digest_text import render
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked
-from tunewright.agent.records import ProposalRecord
+from tunewright.agent.records import Curve, ProposalRecord
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
@@ -24,6 +24,7 @@ from tunewright.plugins.hooks import AdviceRequest, Advisor, Completion, Message
 from tunewright.prompts import Prompt, answer_type, load, parse_propose
 
 PURPOSE = "propose"
+LATEST_CURVES = 2
 ANSWER_TOKENS = 16_384  # reserved for one answer where tokens are capped: what providers are asked to stop at
 CHARACTERS_PER_TOKEN = 3  # a low estimate, so that a reservation is a worst case
 
@@ -65,9 +66,14 @@ class AdviceDesk:
             budget_left=self._budget.assumed_trials - number,
             wanted=wanted,
             engine=digest.EngineView(
-                asked.source.name, asked.proposal.params, startup=asked.proposal.tags.get("phase") == "startup"
+                asked.source.name,
+                asked.proposal.params,
+                startup=asked.proposal.tags.get("phase") == "startup",
+                mean=asked.mean,
+                std=asked.std,
             ),
             default=space.default(),
+            curves=self._curves(history),
             rejected=self._rejected(),
         )
         static, changing = render(facts)
@@ -90,6 +96,18 @@ class AdviceDesk:
         self.trouble = done.error
         self._breaker.record(Outcome(number, done.error, done.retryable))
         return self._keep(number, done)
+
+    def _curves(self, history: History) -> dict[int, list[Curve]]:
+        """Of the best trial and the latest ones, those that have any."""
+        done = [r for r in history.finished if r.values is not None]
+        loss = self.view.objectives[0].loss
+        best = min(done, key=lambda r: loss(r.values[0]) if r.values else 0.0, default=None)
+        shown = [*([best] if best else []), *reversed(history.finished[-LATEST_CURVES:])]
+        found = {}
+        for number in dict.fromkeys(record.number for record in shown):
+            if names := self._store.metric_names(self._study_id, number):
+                found[number] = [self._store.curve(self._study_id, number, name) for name in names]
+        return found
 
     def _keep(self, number: int, done: Consultation) -> Advice:
         """Stores every candidate of a consultation; the valid ones of its last answer are the advice."""

@@ -7,6 +7,7 @@ place on the same history; `random` stands at the end of every order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
 from tunewright.engines.space import Space
-from tunewright.engines.types import Engine, Objective, Observation, Proposal, Scorer
+from tunewright.engines.types import Engine, Objective, Observation, Predictor, Proposal, Scorer
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Source
 
@@ -38,6 +39,8 @@ class Asked:
     proposal: Proposal
     source: Source
     faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
+    mean: float | None = None  # of the first objective there, where the engine predicts
+    std: float | None = None
 
 
 def choices(engine: Any, objectives: Sequence[Objective], space: Space | None = None) -> tuple[Choice, ...]:
@@ -161,13 +164,21 @@ class Lineup:
                 proposal = self._engine.ask(1, pending, index=index)[0]
                 if not (problems := self.space.problems(proposal.params)):
                     faults, self._faults = tuple(self._faults), []
-                    return Asked(proposal, self.source, faults)
+                    return Asked(proposal, self.source, faults, *self._expected(proposal))
                 self._fault(f"proposed what the space does not allow: {'; '.join(map(str, problems))}")
             except SpaceExhausted:
                 raise
             except Exception as error:
                 self._fault(error)
             self._start(self._position + 1)
+
+    def _expected(self, proposal: Proposal) -> tuple[float | None, float | None]:
+        """(mean, std) of the first objective at a proposal made by a model, for those who read it."""
+        if proposal.tags.get("phase") == "startup" or not isinstance(self._engine, Predictor):
+            return None, None
+        prediction = self._engine.predict([proposal.params])
+        mean, std = float(prediction.mean[0, 0]), float(prediction.std[0, 0])
+        return (mean, std) if math.isfinite(mean) and math.isfinite(std) else (None, None)
 
     def _scorer(self) -> Scorer | None:
         """The engine where it can score, else a TPE told the same trials."""

@@ -19,9 +19,11 @@ from tunewright.engines.space import Space
 
 TINY = 1e-300
 PRIOR_WEIGHT = 1.0
-WIDTH = 0.2  # of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two
+# Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
+# many parameters of much narrower kernels is nothing but its nearest kernel, and candidates stay where the best are.
+WIDTH = 0.6
 MIN_WIDTH = 0.01
-MIN_MOVED = 0.3
+MIN_MOVED = 0.4
 
 
 class Axes:

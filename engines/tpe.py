@@ -31,8 +31,8 @@ from tunewright.engines.types import Params as Config
 
 GOOD = 0.12  # share of the observations that is good,
 MIN_GOOD, MAX_GOOD = 2, 25  # within these bounds
-CANDIDATES = 32
-RECOMBINED = 0.5  # share of the candidates
+CANDIDATES = 96
+RECOMBINED = 0.7  # share of the candidates
 LAST_RESORT = 256  # candidates where all of l's own are taken
 DESIGN_TRIES = 50
 DESIGN_SALT = 1
