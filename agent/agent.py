@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
+from tunewright.agent.errors import BudgetSpent
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import difference, open_study, plain
 from tunewright.agent.redact import redact
@@ -20,7 +21,7 @@ from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why
-from tunewright.engines.errors import FixArgument
+from tunewright.engines.errors import FixArgument, SpaceExhausted
 from tunewright.engines.space import Space
 from tunewright.engines.types import Objective, Point, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
@@ -104,7 +105,7 @@ class Agent:
         }
         record = open_study(self._store, study, given_space, given_objectives, seed, config)
         self._view = StudyView(self._store, record)
-        self._study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
+        self.study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
         self.session = uuid.uuid4().hex[:12]
         self._engine = choices(engine, self.objectives, self.space)
         self._task = task if task is not None else record.config.get("task")
@@ -121,7 +122,7 @@ class Agent:
             else None
         )
         self._suggester = self._new_suggester()
-        self._store.requeue_dead(self._study_id)
+        self._store.requeue_dead(self.study_id)
 
     def _new_suggester(self) -> Suggester:
         """Engines and history from the store alone; nothing else is kept between processes."""
@@ -143,7 +144,7 @@ class Agent:
     @overload
     def suggest(self, n: int) -> list[Trial]: ...
     def suggest(self, n: int | None = None) -> Trial | list[Trial]:
-        """The next trial to run, or a list of n distinct ones.
+        """The next trial to run, or a list of n distinct ones, shorter where a budget or a finite space ends first.
 
         A trial whose process died comes back first, under its own number. Raises BudgetSpent at the study's caps and
         SpaceExhausted when a finite space was tried out.
@@ -152,7 +153,14 @@ class Agent:
             return Trial(self, self._suggester.next())
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise FixArgument("must be a whole number above zero", field="n", value=n)
-        return [Trial(self, self._suggester.next()) for _ in range(n)]
+        out: list[Trial] = []
+        try:
+            while len(out) < n:
+                out.append(Trial(self, self._suggester.next()))
+        except (BudgetSpent, SpaceExhausted):
+            if not out:
+                raise
+        return out
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -170,7 +178,7 @@ class Agent:
             points[str(name)] = number_of(number, str(name))
         if not points:
             raise FixArgument("nothing to record", field="value", fix="report(trial, step=3, value=0.41)")
-        self._store.report(self._study_id, self._number(trial), number_of(step, "step", finite=True), points)
+        self._store.report(self.study_id, self._number(trial), number_of(step, "step", finite=True), points)
         main = points.get(self.objectives[0].name, 0.0)
         return Verdict.CONTINUE if math.isfinite(main) else Verdict.STOP
 
@@ -196,8 +204,8 @@ class Agent:
 
     def _finish(self, trial: Trial | int, state: State, values: tuple[float, ...] | None, error: str | None) -> None:
         number = self._number(trial)
-        attempt = trial.attempt if isinstance(trial, Trial) else self._store.trial(self._study_id, number).attempt
-        record = self._store.finish(self._study_id, number, state, values, error, attempt=attempt)
+        attempt = trial.attempt if isinstance(trial, Trial) else self._store.trial(self.study_id, number).attempt
+        record = self._store.finish(self.study_id, number, state, values, error, attempt=attempt)
         if isinstance(trial, Trial):
             trial._record = record
 
@@ -237,11 +245,11 @@ class Agent:
         if base := self.space.default({n: v for n, v in params.items() if n in self.space.parameters}):
             kept = {n: v for n, v in base.items() if n not in params}
             filled = {**kept, **params} if not self.space.problems({**kept, **params}) else filled
-        self._store.enqueue(self._study_id, self.space.check(filled, field="enqueue"), note)
+        self._store.enqueue(self.study_id, self.space.check(filled, field="enqueue"), note)
 
     def release(self, trial: Trial | int) -> None:
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
-        self._store.release(self._study_id, self._number(trial))
+        self._store.release(self.study_id, self._number(trial))
 
     def edit_space(self, space: Any, constraints: Sequence[str] = ()) -> list[str]:
         """Changes the search space from the next trial on; a new version is stored beside the old.
@@ -254,7 +262,7 @@ class Agent:
             edited = Space(edited.declared, list(constraints))
         lines = difference(self.space, edited)
         if lines:
-            self._view = StudyView(self._store, self._store.update_space(self._study_id, edited.to_dict()))
+            self._view = StudyView(self._store, self._store.update_space(self.study_id, edited.to_dict()))
             if self._desk is not None:
                 self._desk.view = self._view
             self._suggester = self._new_suggester()
@@ -280,7 +288,7 @@ class Agent:
 
     def trial(self, number: int) -> Trial:
         """The trial of this number. Raises UnknownTrial."""
-        return Trial(self, self._store.trial(self._study_id, number))
+        return Trial(self, self._store.trial(self.study_id, number))
 
     def curve(self, trial: Trial | int, metric: str | None = None) -> Sequence[Point]:
         """(step, value) of a trial, steps ascending; of the first objective where no metric is named."""

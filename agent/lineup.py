@@ -176,8 +176,12 @@ class Lineup:
         """(mean, std) of the first objective at a proposal made by a model, for those who read it."""
         if proposal.tags.get("phase") == "startup" or not isinstance(self._engine, Predictor):
             return None, None
-        prediction = self._engine.predict([proposal.params])
-        mean, std = float(prediction.mean[0, 0]), float(prediction.std[0, 0])
+        try:
+            prediction = self._engine.predict([proposal.params])
+            mean, std = float(prediction.mean[0, 0]), float(prediction.std[0, 0])
+        except Exception as error:  # only the words of a prompt need it
+            self._fault(f"cannot predict: {error}")
+            return None, None
         return (mean, std) if math.isfinite(mean) and math.isfinite(std) else (None, None)
 
     def _scorer(self) -> Scorer | None:
@@ -213,7 +217,7 @@ class Lineup:
         scorer = self._scorer()
         assert scorer is not None, "scores are asked for only where there is a reference"
         try:
-            return [float(s) for s in scorer.score(configs)]
+            return [float(s) for _, s in zip(configs, scorer.score(configs), strict=True)]
         except Exception as error:
             self._fault(f"cannot score: {error}")
             return [float("nan")] * len(configs)

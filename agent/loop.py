@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunewright.agent.errors import AlreadyObserved, BudgetSpent, TrialStopped
+from tunewright.agent.errors import AlreadyObserved, BudgetSpent, StudyMoved, TrialStopped
 from tunewright.agent.redact import redact
 from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument, SpaceExhausted
@@ -86,27 +87,32 @@ class StudyWork:
             self._stopped(trial, stop)
         except Exception as error:  # whatever a training raises is a failed trial, not the end of the study
             place = traceback.extract_tb(error.__traceback__)[-1]
-            self._agent.fail(trial, redact(f"{type(error).__name__}: {error} (line {place.lineno} of {place.name})"))
+            self._fail(trial, redact(f"{type(error).__name__}: {error} (line {place.lineno} of {place.name})"))
         except BaseException:
-            self._agent.release(trial)
+            with contextlib.suppress(StudyMoved):  # it had ended already
+                self._agent.release(trial)
             raise
         else:
             self._observe(trial, value)
         for callback in self._callbacks:
             callback(self._agent, trial)
 
+    def _fail(self, trial: Trial, reason: str) -> None:
+        with contextlib.suppress(AlreadyObserved):  # the first result stands, this one is kept as a repeat
+            self._agent.fail(trial, reason)
+
     def _observe(self, trial: Trial, value: Any) -> None:
-        if trial.state.finished:  # the objective observed or failed it itself
+        if self._agent.trial(trial.number).state.finished:  # the objective observed or failed it itself
             return
         if value is None:
-            self._agent.fail(trial, "the objective returned None; return the metric's value")
+            self._fail(trial, "the objective returned None; return the metric's value")
             return
         try:
             self._agent.observe(trial, value)
         except AlreadyObserved:
             return  # kept as a repeat; the first result stands
         except FixArgument as error:
-            self._agent.fail(trial, f"the objective returned {value!r}: {error}")
+            self._fail(trial, f"the objective returned {value!r}: {error}")
             raise
 
     def _stopped(self, trial: Trial, stop: TrialStopped) -> None:
@@ -116,4 +122,4 @@ class StudyWork:
         if last == last and abs(last) != float("inf"):
             self._agent.stop(trial, last)
         else:
-            self._agent.fail(trial, f"{stop}: the metric was {last}")
+            self._fail(trial, f"{stop}: the metric was {last}")

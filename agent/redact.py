@@ -11,7 +11,7 @@ import re
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
 SECRET_FORM = re.compile(
-    r"\b(sk|pk|rk|hf|gsk|xai|ghp|AKIA|AIza)[-_]?[A-Za-z0-9_\-]{16,}|(?<=Bearer )[A-Za-z0-9._~+/\-]{8,}=*"
+    r"\b((sk|pk|rk|xai)-|(sk|hf|gsk|ghp)_(?=\w*\d)|AKIA|AIza)[A-Za-z0-9_\-]{16,}|(?<=Bearer )[A-Za-z0-9._~+/\-]{8,}=*"
 )
 MIN_LENGTH = 8  # shorter values ("1", "true") would redact ordinary words
 MASK = "[redacted]"

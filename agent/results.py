@@ -15,8 +15,8 @@ def number_of(value: Any, field: str, *, finite: bool = False) -> float:
     try:
         if isinstance(value, str | bytes):
             raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
+        number = float(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise FixArgument("is not a number", field=field, value=value, fix="a float, for example loss.item()") from None
     if finite and not math.isfinite(number):
         raise FixArgument("must be finite", field=field, value=value)

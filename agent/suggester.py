@@ -122,7 +122,10 @@ class Suggester:
         known: Mapping[str, Any] = {}
         advisor = self._desk.advisor if self._desk else None
         if not self._strict and isinstance(advisor, KnowsDefaults):
-            known = advisor.defaults(space, self._task)
+            try:
+                known = dict(advisor.defaults(space, self._task))
+            except Exception:  # a plugin's fault must not keep a study from starting; the engine goes first
+                known = {}
         params = space.default(known)
         if params is None:
             return None

@@ -92,7 +92,7 @@ class Trial:
     def checkpoint_dir(self) -> Path:
         """A folder of this trial's own, made when first asked for: beside the study's file, else temporary."""
         store = self._agent.store_path
-        folder = re.sub(r"[^\w.-]", "_", self._agent.study)
+        folder = f"{self._agent.study_id}-{re.sub(r'[^A-Za-z0-9_-]', '_', self._agent.study)}"
         base = (
             store.with_name(f"{store.name}.files")
             if store

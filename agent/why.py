@@ -96,16 +96,25 @@ class Why:
 
     def _numbers(self) -> list[str]:
         numbers = self.decision.get("numbers") or {}
-        return ["Limits: " + ", ".join(f"{k.replace('_', ' ')} {v:.3g}" for k, v in numbers.items())] if numbers else []
+        return (
+            ["Limits: " + ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in numbers.items())]
+            if numbers
+            else []
+        )
 
 
 def _check_text(check: Mapping[str, Any]) -> str:
     text = f"{check['name']} {MARKS[check['passed']]}"
     if check["value"] is not None:
-        text += f" {check['value']:.3g}"
+        text += f" {_short(check['value'])}"
         if check["limit"] is not None:
-            text += f" (limit {check['limit']:.3g})"
+            text += f" (limit {_short(check['limit'])})"
     return text + (f", {check['note']}" if check["note"] else "")
+
+
+def _short(value: Any) -> str:
+    """A number, or the word the store keeps for one that is not finite."""
+    return f"{float(value):.3g}"
 
 
 def values_text(params: Mapping[str, Any]) -> str:

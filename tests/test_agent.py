@@ -249,6 +249,49 @@ def test_interrupt_hands_the_trial_back(tmp_path: Path) -> None:
     assert (again.number, again.attempt) == (2, 2)
 
 
+def test_an_error_in_one_worker_starts_no_further_trials() -> None:
+    agent = make()
+    with pytest.raises(ValueError, match="no more"):
+        agent.tune(objective, trials=60, workers=2, callbacks=[_stops_at_three])
+    assert len(agent.trials) < 20
+
+
+def _stops_at_three(agent, trial) -> None:
+    if trial.number == 3:
+        raise ValueError("no more")
+
+
+def test_an_objective_may_end_its_trial_itself() -> None:
+    agent = make()
+
+    def ends_it(trial):
+        agent.observe(trial.number, 0.5)
+        if trial.number:
+            raise RuntimeError("after the fact")
+
+    agent.tune(ends_it, trials=2)
+    assert [(t.state, t.value) for t in agent.trials] == [(State.COMPLETE, 0.5)] * 2
+
+
+def test_a_batch_is_as_long_as_the_budget_allows() -> None:
+    agent = make(budget=Budget(trials=3))
+    assert len(agent.suggest(n=5)) == 3
+    with pytest.raises(BudgetSpent):
+        agent.suggest(n=2)
+
+
+def test_scores_that_are_not_finite_pass_no_gate_and_can_be_told() -> None:
+    from tunewright.engines.gp import GP
+
+    space = Space(SPACE)
+    nowhere = {"score": lambda self, configs, fidelity=None: np.linspace(0, np.inf, len(configs))}
+    engine = type("Infinite", (GP,), nowhere)(space, [Objective("val_loss")], 0)
+    advisor = FakeAdvisor(lambda request: space.sample(np.random.default_rng(len(advisor.requests)), 3))
+    agent = Agent(space, metric="val_loss", engine=engine, advisor=advisor, store=None, budget=Budget(trials=20))
+    agent.tune(objective)
+    assert all(str(agent.why(n)) for n in range(20))
+
+
 def test_engine_faults_fall_back_and_say_so() -> None:
     class Rubbish:
         from tunewright.engines import Capabilities

@@ -126,7 +126,7 @@ def test_recombination_takes_each_value_from_some_observation_or_near_it() -> No
     wide = parzen(Space({f"p{i}": Float(0, 1) for i in range(8)}), np.array([[0.2] * 8, [0.7] * 8]))
     units = wide.recombine(np.random.default_rng(0), 500)
     kept = np.isin(units, [0.2, 0.7]).mean()
-    assert 0.6 < kept < 0.8
+    assert 0.5 < kept < 0.7
     assert len({tuple(row) for row in np.round(units)}) > 100
 
 
