@@ -44,6 +44,12 @@ class AdviceDesk:
         self.last_asked = past[-1].number if past else None
         self.trouble = ended[-1].error if ended else None
 
+    def asked_before(self, number: int) -> int | None:
+        """The trial of the last question, None where its answer to trial `number` is stored and not used yet: then
+        nothing has to be asked."""
+        stored = any(p.number == number for p in self._store.proposals(self._study_id, status="open"))
+        return None if stored else self.last_asked
+
     def advise(self, phase: Phase, wanted: int, history: History, asked: Asked) -> Advice:
         """Candidates for the next trial: open ones where they still count, else the answer to a new call."""
         number = history.created

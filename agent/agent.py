@@ -259,9 +259,13 @@ class Agent:
         """
         edited = settings.space_of(space)
         if constraints:
-            edited = Space(edited.declared, list(constraints))
+            edited = Space(edited.declared, [c.text for c in edited.constraints] + list(constraints))
         lines = difference(self.space, edited)
         if lines:
+            waiting = [p for s in ("held", "open") for p in self._store.proposals(self.study_id, status=s)]
+            self._store.update_proposals(
+                {p.id: ("expired", "the space was edited") for p in waiting if p.id is not None}
+            )
             self._view = StudyView(self._store, self._store.update_space(self.study_id, edited.to_dict()))
             if self._desk is not None:
                 self._desk.view = self._view

@@ -144,7 +144,7 @@ class Suggester:
             self._history.created,
             self._history.seeds,
             self._history.advised,
-            self._desk.last_asked if self._desk else None,
+            self._desk.asked_before(self._history.created) if self._desk else None,
         )
         advice, scores = self._advice(record, index, asked)
         decision = decide(advice, [asked.proposal], scores, record, self._policy)

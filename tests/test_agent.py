@@ -351,6 +351,18 @@ def test_space_edit_remaps_old_trials() -> None:
     assert agent.edit_space(wider) == []
 
 
+def test_what_waits_does_not_outlive_the_space_it_was_made_for() -> None:
+    advisor = FakeAdvisor(lambda request: [{"x": 0.9}, {"x": 0.8}, {"x": 0.7}])
+    agent = Agent({"x": Float(0, 1)}, metric="loss", advisor=advisor, engine="random", store=None, safety="strict")
+    agent.observe(agent.suggest(), 0.5)  # advised: the engine's proposal is held, two seeds wait
+    agent.edit_space({"x": Float(0, 0.01)})
+    advisor._function = lambda request: "nothing"
+    for _ in range(4):
+        trial = agent.suggest()
+        assert 0 <= trial["x"] <= 0.01
+        agent.observe(trial, trial["x"])
+
+
 def test_environment_is_recorded(tmp_path: Path) -> None:
     from tunewright.agent.store import Store
 

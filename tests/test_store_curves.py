@@ -55,6 +55,22 @@ def test_points_come_back_in_order_with_their_metric(store):
     assert store.curve(1, 0, "none").steps == ()
 
 
+def test_a_report_after_closing_is_an_error_and_not_lost_in_silence(path):
+    store = Store.open(path)
+    new_trial(store, new_study(store).id)
+    store.report(1, 0, 1, {"loss": 0.5})
+    store.close()
+    with pytest.raises(FixDatabasePath, match="closed"):
+        store.report(1, 0, 2, {"loss": 0.6})
+
+
+def test_a_name_that_cannot_be_written_is_refused_and_spoils_nothing(store):
+    with pytest.raises(FixArgument, match="metrics"):
+        store.report(1, 0, 1, {"x\udc80": 1.0})
+    store.report(1, 0, 1, {"loss": 0.5})
+    assert store.curve(1, 0, "loss").values == (0.5,)
+
+
 def test_values_that_are_not_finite_come_back_as_they_were(store, path):
     for step, value in enumerate([math.nan, math.inf, -math.inf, 1.5]):
         store.report(1, 0, step, {"loss": value})

@@ -23,8 +23,11 @@ class Metrics(Base):
         step = float(step)
         if not math.isfinite(step):
             raise FixArgument("a step is a finite number", field="step", value=step, fix="0, 1, 2, ...")
+        for metric in metrics:
+            if not _storable(metric):
+                raise FixArgument("a metric's name cannot be written as UTF-8", field="metrics", value=metric)
         trial = self._trial_rows.get((study_id, number))
-        if trial is None:
+        if trial is None or self._connection.closed:
             with self._connection.read() as db:
                 trial = self._trial_rows[study_id, number] = self._trial_id(db, study_id, number)
         self._buffer.add(trial, step, metrics)
@@ -50,3 +53,11 @@ class Metrics(Base):
             trial = self._trial_id(db, study_id, number)
             rows = db.execute("SELECT DISTINCT metric FROM metrics WHERE trial = ? ORDER BY metric", [trial])
             return [row[0] for row in rows]
+
+
+def _storable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
