@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
-    from tunewright.agent.errors import AlreadyObserved, BudgetSpent, TrialStopped
+    from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent, TrialPaused, TrialStopped
     from tunewright.agent.settings import Budget
     from tunewright.agent.trial import Trial
     from tunewright.agent.why import Why
@@ -23,6 +23,7 @@ _HOMES = {
     "Agent": "tunewright.agent.agent",
     "AlreadyObserved": "tunewright.agent.errors",
     "Budget": "tunewright.agent.settings",
+    "AwaitTrials": "tunewright.agent.errors",
     "BudgetSpent": "tunewright.agent.errors",
     "Categorical": "tunewright.engines.parameters",
     "Derived": "tunewright.engines.parameters",
@@ -34,6 +35,7 @@ _HOMES = {
     "SpaceExhausted": "tunewright.engines.errors",
     "State": "tunewright.engines.types",
     "Trial": "tunewright.agent.trial",
+    "TrialPaused": "tunewright.agent.errors",
     "TrialStopped": "tunewright.agent.errors",
     "TunewrightError": "tunewright.engines.errors",
     "Verdict": "tunewright.engines.types",
@@ -41,8 +43,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Agent", "AlreadyObserved", "Budget", "BudgetSpent", "Categorical", "Derived", "Fidelity", "Float", "Int",
-    "Objective", "Space", "SpaceExhausted", "State", "Trial", "TrialStopped", "TunewrightError", "Verdict", "Why",
+    "Agent", "AlreadyObserved", "AwaitTrials", "Budget", "BudgetSpent", "Categorical", "Derived", "Fidelity", "Float",
+    "Int", "Objective", "Space", "SpaceExhausted", "State", "Trial", "TrialPaused", "TrialStopped", "TunewrightError",
+    "Verdict", "Why",
 ]  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class AdviceDesk:
         facts = digest.build(
             space,
             self.view.objectives,
-            [*history.finished, *history.live],
+            history.told(),
             task=self._task,
             budget_left=self._budget.assumed_trials - number,
             wanted=wanted,
@@ -79,6 +79,7 @@ class AdviceDesk:
                 std=asked.std,
             ),
             default=space.default(),
+            fidelity=self.view.fidelity,
             curves=self._curves(history),
             rejected=self._rejected(),
         )

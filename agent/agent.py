@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
-from tunewright.agent.errors import BudgetSpent
+from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.lineup import choices
-from tunewright.agent.opening import difference, open_study, plain
+from tunewright.agent.opening import difference, open_study, plain, stored_scheduler, study_files
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
+from tunewright.agent.scheduling import SchedulerDesk, scheduler_of, split_pair
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why
-from tunewright.engines.errors import FixArgument, SpaceExhausted
+from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
+from tunewright.engines.schedulers import PBT
 from tunewright.engines.space import Space
-from tunewright.engines.types import Objective, Point, State, Verdict
+from tunewright.engines.types import Fidelity, Objective, Point, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
 
@@ -34,7 +35,11 @@ class Agent:
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
     task: what is being tuned, in words, for the advisor.
     advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
-    engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order.
+    engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
+        "bohb", "hyperband" and "pbt" name an engine and a scheduler together.
+    scheduler: how far each trial is trained: "asha", ("asha", {"eta": 3}) or a Scheduler; needs `fidelity`. None: to
+        the end.
+    fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
     advisor_deadline: seconds of wall clock for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
@@ -55,7 +60,7 @@ class Agent:
         advisor: str | Advisor | None = "rules",
         engine: Any = "auto",
         scheduler: Any = None,
-        fidelity: Any = None,
+        fidelity: Fidelity | None = None,
         budget: Budget | None = None,
         advisor_deadline: float = 60.0,
         store: str | Path | None = "tunewright.db",
@@ -63,24 +68,7 @@ class Agent:
         seed: int | None = None,
         safety: str = "shared",
     ):
-        for name, given in (("scheduler", scheduler), ("fidelity", fidelity)):
-            if given is not None:
-                raise FixArgument(
-                    "is not available in this version; trials run to their end",
-                    field=name,
-                    value=given,
-                    fix="leave it out",
-                )
-        if not isinstance(study, str) or not study.strip():
-            raise FixArgument("a study needs a name", field="study", value=study)
-        if (
-            isinstance(advisor_deadline, bool)
-            or not isinstance(advisor_deadline, int | float)
-            or not advisor_deadline > 0
-        ):
-            raise FixArgument("must be seconds above zero", field="advisor_deadline", value=advisor_deadline)
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-            raise FixArgument("must be a whole number from 0", field="seed", value=seed)
+        settings.check_plain(study, seed, advisor_deadline, fidelity)
         self.budget = budget if budget is not None else Budget()
         self._strict = settings.safety_of(safety) == "strict"
         given_space = None if space is None else settings.space_of(space)
@@ -89,14 +77,21 @@ class Agent:
         given_objectives = settings.objectives_of(metric, direction, objectives)
         self._advisor, advisor_source = settings.advisor_of(advisor)
         settings.check_money(self.budget, self._advisor)
-        if given_objectives is not None:
-            choices(engine, given_objectives)  # a wrong engine must not leave an empty study behind
+        engine, scheduler = split_pair(engine, scheduler)
+        chosen = scheduler_of(scheduler)
+        if given_objectives is not None and given_space is not None:
+            # What is wrong here must not leave an empty study behind.
+            choices(engine, given_objectives)
+            if chosen is not None:
+                chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
-        config = {
+        config: dict[str, Any] = {
             "task": task,
             "advisor": settings.label(self._advisor) if self._advisor else None,
             "engine": plain(engine),
+            "scheduler": chosen.to_config() if chosen else None,
+            "fidelity": [fidelity.name, fidelity.low, fidelity.high] if fidelity else None,
             "budget": {
                 k: v for k in ("trials", "seconds", "tokens", "usd") if (v := getattr(self.budget, k)) is not None
             },
@@ -106,8 +101,9 @@ class Agent:
         record = open_study(self._store, study, given_space, given_objectives, seed, config)
         self._view = StudyView(self._store, record)
         self.study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
-        self.session = uuid.uuid4().hex[:12]
+        self.files = study_files(self._store.path, record)
         self._engine = choices(engine, self.objectives, self.space)
+        chosen = stored_scheduler(record, chosen)
         self._task = task if task is not None else record.config.get("task")
         self._desk = (
             AdviceDesk(
@@ -121,12 +117,26 @@ class Agent:
             if self._advisor is not None
             else None
         )
+        self._scheduler_choice = chosen
+        self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
+        self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()
         self._store.requeue_dead(self.study_id)
 
     def _new_suggester(self) -> Suggester:
-        """Engines and history from the store alone; nothing else is kept between processes."""
-        return Suggester(self._view, self._engine, self._desk, self._task, self.budget, self._strict)
+        """Engines, scheduler and history from the store alone; nothing else is kept between processes."""
+        chosen = self._scheduler_choice
+        self._scheduler = SchedulerDesk(self._view, chosen) if chosen is not None else None
+        return Suggester(
+            self._view,
+            self._engine,
+            self._desk,
+            self._task,
+            self.budget,
+            self._strict,
+            scheduler=self._scheduler,
+            files=self.files,
+        )
 
     @property
     def space(self) -> Space:
@@ -146,44 +156,85 @@ class Agent:
     def suggest(self, n: int | None = None) -> Trial | list[Trial]:
         """The next trial to run, or a list of n distinct ones, shorter where a budget or a finite space ends first.
 
-        A trial whose process died comes back first, under its own number. Raises BudgetSpent at the study's caps and
-        SpaceExhausted when a finite space was tried out.
+        A trial whose process died comes back first, under its own number; with a scheduler so does a paused one that
+        it lets go on, with a higher `fidelity`. Raises BudgetSpent at the study's caps, SpaceExhausted when a finite
+        space was tried out, and AwaitTrials while the scheduler can start nothing before a running trial has a result.
         """
         if n is None:
-            return Trial(self, self._suggester.next())
+            trial = self._next()
+            self._by_hand.add(trial.number)
+            return trial
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise FixArgument("must be a whole number above zero", field="n", value=n)
         out: list[Trial] = []
         try:
             while len(out) < n:
-                out.append(Trial(self, self._suggester.next()))
-        except (BudgetSpent, SpaceExhausted):
+                out.append(self.suggest())
+        except (AwaitTrials, BudgetSpent, SpaceExhausted):
             if not out:
                 raise
         return out
+
+    def _next(self, fresh: bool = True) -> Trial:
+        return Trial(self, self._suggester.next(fresh))
 
     # ------------------------------------------------------------------------------------------ results
 
     def report(
         self, trial: Trial | int, step: float, value: float | None = None, metrics: Mapping[str, float] | None = None
     ) -> Verdict:
-        """Records one step of a trial's curves; a step reported again replaces what it held.
+        """Records one step of a trial's curves; a step reported again replaces what it held, in any order.
 
-        `value` is the first objective's. Returns STOP when it is not finite: such a run cannot become a best.
+        `value` is the first objective's. STOP: the trial has ended, with this value as its result, or failed where the
+        value is not finite. PAUSE: it rests and may come back from `suggest()`, to go on from its checkpoint, so save
+        one before you report. In both cases nothing more has to be called.
         """
         points: dict[str, float] = {}
+        main = self.objectives[0].name
         if value is not None:
-            points[self.objectives[0].name] = number_of(value, self.objectives[0].name)
+            points[main] = number_of(value, main)
         for name, number in (metrics or {}).items():
             points[str(name)] = number_of(number, str(name))
         if not points:
             raise FixArgument("nothing to record", field="value", fix="report(trial, step=3, value=0.41)")
-        self._store.report(self.study_id, self._number(trial), number_of(step, "step", finite=True), points)
-        main = points.get(self.objectives[0].name, 0.0)
-        return Verdict.CONTINUE if math.isfinite(main) else Verdict.STOP
+        at = number_of(step, "step", finite=True)
+        self._store.report(self.study_id, self._number(trial), at, points)
+        if main not in points:
+            return Verdict.CONTINUE
+        verdict = Verdict.CONTINUE
+        if not math.isfinite(points[main]):
+            verdict = Verdict.STOP
+        elif self._scheduler is not None:
+            verdict = self._scheduler.judge(self._number(trial), at, points[main])
+        # Inside `tune` the objective may still have to clean up: its trial is settled when it has returned.
+        if verdict is not Verdict.CONTINUE and not (isinstance(trial, Trial) and trial._stops):
+            self._settle(trial, verdict, at, points[main])
+        return verdict
+
+    def _settle(self, trial: Trial | int, verdict: Verdict, step: float, value: float) -> None:
+        """Carries a verdict out: the trial ends with this value, or rests."""
+        number = self._number(trial)
+        state = self._store.trial(self.study_id, number).state
+        if state.finished or state is State.PAUSED:
+            return
+        if verdict is Verdict.PAUSE:
+            self._pause(trial, value, step)
+            return
+        self._ended_by_verdict.add(number)
+        if math.isfinite(value):
+            self._finish(trial, State.STOPPED, (value,), None, step)
+        else:
+            error = f"{self.objectives[0].name} was {value} at step {step:g}"
+            self._finish(trial, State.FAILED, None, error, step)
+
+    def _pause(self, trial: Trial | int, value: float, step: float) -> None:
+        record = self._store.pause(self.study_id, self._number(trial), value, step, attempt=self._attempt(trial))
+        if isinstance(trial, Trial):
+            trial._record = record
 
     def observe(self, trial: Trial | int, value: float | Mapping[str, float]) -> None:
-        """The trial's result. NaN or infinity makes it a failed trial.
+        """The trial's result. NaN or infinity makes it a failed trial; with a scheduler that may let it go on later,
+        it rests with this value instead of ending.
 
         The same result again changes nothing; another one raises AlreadyObserved and is kept as a repeat.
         """
@@ -191,23 +242,52 @@ class Agent:
         bad = [f"{o.name} was {v}" for o, v in zip(self.objectives, values, strict=True) if not math.isfinite(v)]
         if bad:
             self._finish(trial, State.FAILED, None, "; ".join(bad))
-        else:
-            self._finish(trial, State.COMPLETE, values, None)
+            return
+        step = None
+        if self._scheduler is not None:
+            number = self._number(trial)
+            if (rested := self._scheduler.rested().get(number)) and rested[1] == values[0]:
+                return  # it was told to rest with this very value
+            verdict, step = self._scheduler.judge_result(number, values[0])
+            if verdict is Verdict.PAUSE:
+                self._pause(trial, values[0], step)
+                return
+        self._finish(trial, State.COMPLETE, values, None, step)
 
     def fail(self, trial: Trial | int, reason: str) -> None:
         """The trial brought no result, and why. Engines and advisor learn from it."""
         self._finish(trial, State.FAILED, None, str(reason))
 
     def stop(self, trial: Trial | int, value: float | Mapping[str, float]) -> None:
-        """The trial was ended early by a verdict; its last value counts."""
+        """The trial was ended early; its last value counts, at the step it reached."""
         self._finish(trial, State.STOPPED, values_of(self.objectives, value), None)
 
-    def _finish(self, trial: Trial | int, state: State, values: tuple[float, ...] | None, error: str | None) -> None:
+    def _finish(
+        self,
+        trial: Trial | int,
+        state: State,
+        values: tuple[float, ...] | None,
+        error: str | None,
+        step: float | None = None,
+    ) -> None:
         number = self._number(trial)
-        attempt = trial.attempt if isinstance(trial, Trial) else self._store.trial(self.study_id, number).attempt
-        record = self._store.finish(self.study_id, number, state, values, error, attempt=attempt)
+        if step is None and self._scheduler is not None:
+            step = self._scheduler.reached(number)
+        try:
+            record = self._store.finish(
+                self.study_id, number, state, values, error, attempt=self._attempt(trial), step=step
+            )
+        except AlreadyObserved:
+            if number not in self._ended_by_verdict:
+                raise
+            record = self._store.trial(self.study_id, number)  # the late result is kept as a repeat
         if isinstance(trial, Trial):
             trial._record = record
+
+    def _attempt(self, trial: Trial | int) -> int:
+        if isinstance(trial, Trial):
+            return trial.attempt
+        return self._store.trial(self.study_id, self._number(trial)).attempt
 
     def _number(self, trial: Trial | int) -> int:
         if isinstance(trial, Trial):
@@ -224,15 +304,17 @@ class Agent:
         trials: int | None = None,
         *,
         workers: int = 1,
-        runner: str = "local",
+        runner: Any = "local",
         timeout: float | None = None,
         callbacks: Sequence[Callable[[Agent, Trial], None]] = (),
     ) -> Trial | None:
         """Runs `objective(trial)`, which returns the metric's value or a mapping of all objectives, until a limit.
 
-        trials: how many to run in this call (those taken up again included); None runs to the study's budget.
-        workers: how many at once. timeout: seconds after which none is started. An exception in the objective fails
-        its trial and the study goes on. Returns the best trial, None with several objectives (see `pareto`).
+        trials: how many to run in this call (those taken up again included); None runs to the study's budget. With a
+        scheduler it counts new configurations, and what it lets go on is trained besides.
+        workers: how many at once. runner: a registered name, or ("local", {options}); see LocalRunner. timeout:
+        seconds after which none is started. An exception in the objective fails its trial and the study goes on.
+        Returns the best trial, None with several objectives (see `pareto`).
         """
         from tunewright.agent.loop import tune
 
@@ -241,11 +323,7 @@ class Agent:
 
     def enqueue(self, params: Mapping[str, Any], note: str | None = None) -> None:
         """Puts a configuration first in line; parameters left out take their defaults. First in, first out."""
-        filled = dict(params)
-        if base := self.space.default({n: v for n, v in params.items() if n in self.space.parameters}):
-            kept = {n: v for n, v in base.items() if n not in params}
-            filled = {**kept, **params} if not self.space.problems({**kept, **params}) else filled
-        self._store.enqueue(self.study_id, self.space.check(filled, field="enqueue"), note)
+        self._store.enqueue(self.study_id, settings.completed(self.space, params), note)
 
     def release(self, trial: Trial | int) -> None:
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
@@ -261,6 +339,11 @@ class Agent:
         if constraints:
             edited = Space(edited.declared, [c.text for c in edited.constraints] + list(constraints))
         lines = difference(self.space, edited)
+        if lines and self._scheduler is not None and isinstance(self._scheduler.scheduler, PBT):
+            fix = "start a new study; enqueue the best configurations of this one"
+            raise FixSpace(
+                "population based training goes on from configurations of this space", field="space", fix=fix
+            )
         if lines:
             waiting = [p for s in ("held", "open") for p in self._store.proposals(self.study_id, status=s)]
             self._store.update_proposals(
@@ -305,10 +388,6 @@ class Agent:
     def importance(self) -> dict[str, float]:
         """Each parameter's share of what a forest of trees explains of the metric, largest first; they sum to 1."""
         return self._view.importance()
-
-    @property
-    def store_path(self) -> Path | None:
-        return self._store.path
 
     def close(self) -> None:
         """Flushes and closes the file; the study can be opened again at any time."""

@@ -34,6 +34,7 @@ class Policy:
     gate_last: float = 0.9  # ... and at the end
     min_distance: float = 0.01  # to the nearest configuration tried or running
     max_failure_risk: float = 0.5
+    rung_share: float | None = None  # several fidelities: advised trials among all that began on the lowest rung
 
     @property
     def seeds(self) -> int:
@@ -145,6 +146,9 @@ class Decision:
 def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | None, str]:
     """Which kind of advice this trial has room for, or None and the reason why for none."""
     startup = proposal.tags.get("phase") == "startup"
+    advised = record.seeds + record.advised
+    if policy.rung_share is not None and advised + 1 > policy.rung_share * (record.number + 1):
+        return None, f"advice fills at most {policy.rung_share:.0%} of the lowest rung"
     if startup and record.seeds < policy.seeds and policy.seeding(record.number):
         return "seed", f"seed {record.seeds + 1} of {policy.seeds}"
     share = policy.share(record.number)

@@ -23,7 +23,6 @@ from tunewright.prompts.text import plain
 BEST, RECENT, DIVERSE, FAILED, LIVE, CURVES = 10, 4, 6, 4, 8, 3
 CELLS = 8_000  # parameter values turned into numbers at most: the time limit of a long study
 MAX_REPEATS_READ, MAX_COMMON = 2_000, 100
-FINISHED = frozenset(state for state in State if state.finished)
 MAX_TASK, MAX_ERROR, MAX_NOTE, NOTES = 1_200, 160, 240, 4
 
 
@@ -57,7 +56,8 @@ def build(
 ) -> dict[str, Any]:
     """The digest as JSON data.
 
-    `trials` holds the finished ones in the order in which they ended, and live ones anywhere; `budget_left` counts
+    `trials` holds the finished ones in the order in which they ended, and live ones anywhere (a paused one that has
+    values counts with them, at its fidelity); `budget_left` counts
     trials; `curves` and `diagnoses` (words about a curve) go by trial number, for the trials worth showing;
     `rejected` is the last advice that was turned down, to be said once.
 
@@ -66,8 +66,8 @@ def build(
     each with number, params (free), value (None when failed), values, state, error, source, fidelity, unit
     (the position in [0, 1] of each number on its own scale) and at_bound ("low" or "high").
     """
-    history = _History(space, objectives, [t for t in trials if t.state in FINISHED])
-    live = [t for t in trials if t.state not in FINISHED]
+    history = _History(space, objectives, [t for t in trials if _measured(t)])
+    live = [t for t in trials if not _measured(t)]
     rows = history.rows()
     shown = next((t for t in history.measured if t.source == "default"), None)
     return {
@@ -99,6 +99,10 @@ def build(
         ],
         "notes": [plain(note, MAX_NOTE) for note in notes[-NOTES:]],
     }
+
+
+def _measured(trial: TrialRecord) -> bool:
+    return trial.state.finished or (trial.state is State.PAUSED and trial.values is not None)
 
 
 class _History:

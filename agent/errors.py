@@ -36,8 +36,21 @@ class BudgetSpent(TunewrightError):
     """The study's budget allows no further trial."""
 
 
+class AwaitTrials(TunewrightError):
+    """Nothing can be started until a running trial has a result: the scheduler compares several of them first.
+    `data`: running (their numbers)."""
+
+
 class TrialStopped(TunewrightError):
     """Raised inside an objective when its trial should end now; let it pass."""
+
+
+class TrialPaused(TrialStopped):
+    """Raised inside an objective when its trial should end for now; it may go on later from its checkpoint."""
+
+
+class TrialFailed(TunewrightError):
+    """Raised by whatever carries a trial out, when the trial brought no result; the message is the trial's error."""
 
 
 class UpgradeSQLite(TunewrightError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from tunewright.agent.records import TrialRecord
 from tunewright.agent.view import StudyView
 from tunewright.engines.failures import failure_risk
 from tunewright.engines.novelty import distances
-from tunewright.engines.types import Proposal, State
+from tunewright.engines.types import Point, Proposal, State
 
 LIVE = (State.RUNNING, State.WAITING, State.PAUSED)
 
@@ -26,6 +27,7 @@ class History:
         self._view, self._store, self._study_id, self.space = view, view.store, view.record.id, view.space
         self.finished: list[TrialRecord] = []  # in the order in which they ended
         self.live: list[TrialRecord] = []
+        self.rested: Mapping[int, Point] = {}  # (step, value) where each paused trial came to rest
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
@@ -68,10 +70,19 @@ class History:
             self.advised += 1
 
     def pending(self, strict: bool) -> list[Proposal]:
-        """Configurations out for evaluation; a strict engine is never shown advised ones."""
-        return [
-            Proposal(self.space.free(r.params), r.fidelity) for r in self.live if not (strict and r.source == "advisor")
+        """Configurations out for evaluation; a strict engine is never shown advised ones. Paused ones are told."""
+        out = [r for r in self.live if r.state is not State.PAUSED and not (strict and r.source == "advisor")]
+        return [Proposal(self.space.free(r.params), r.fidelity) for r in out]
+
+    def told(self) -> list[TrialRecord]:
+        """Every trial for the advisor: finished ones in order, paused ones with what they were worth, running ones."""
+        live = [
+            replace(r, values=(self.rested[r.number][1],), fidelity=int(self.rested[r.number][0]))
+            if r.number in self.rested
+            else r
+            for r in self.live
         ]
+        return [*self.finished, *live]
 
     def repeats(self, config: Mapping[str, Any]) -> int | None:
         """The first trial that has this configuration, whatever became of it."""

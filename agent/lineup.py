@@ -16,7 +16,7 @@ import numpy as np
 
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
 from tunewright.engines.space import Space
-from tunewright.engines.types import Engine, Objective, Observation, Predictor, Proposal, Scorer
+from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Predictor, Proposal, Scorer
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Source
 
@@ -100,8 +100,16 @@ class Lineup:
     """The engine in charge, on top of its fallback order. No fault of a plugin leaves this class as an exception
     before the whole order has failed."""
 
-    def __init__(self, order: Sequence[Choice], space: Space, objectives: Sequence[Objective], seed: int):
+    def __init__(
+        self,
+        order: Sequence[Choice],
+        space: Space,
+        objectives: Sequence[Objective],
+        seed: int,
+        fidelity: Fidelity | None = None,
+    ):
         self._order, self.space, self.objectives, self.seed = list(order), space, objectives, seed
+        self._fidelity = fidelity
         self._history: list[Observation] = []
         self._faults: list[str] = []  # since the last proposal
         self._judge: Engine | None = None
@@ -139,7 +147,8 @@ class Lineup:
         self._faults.append(f"{self.source.name} {text}")
 
     def _make(self, name: str, **options: Any) -> Engine:
-        engine: Engine = registry.load("engines", name)(self.space, self.objectives, self.seed, **options)
+        kind = registry.load("engines", name)
+        engine: Engine = kind(self.space, self.objectives, self.seed, fidelity=self._fidelity, **options)
         return engine
 
     @property
@@ -154,14 +163,14 @@ class Lineup:
         if self._judge is not None and observations:
             self._judge.tell(observations)
 
-    def ask(self, index: int, pending: Sequence[Proposal]) -> Asked:
-        """Proposal `index` of whichever engine works.
+    def ask(self, index: int, pending: Sequence[Proposal], fidelity: int | None = None) -> Asked:
+        """Proposal `index` of whichever engine works, for a trial that is trained to `fidelity` at first.
 
         Raises SpaceExhausted when a finite space is used up, FixPlugin when the whole order has failed.
         """
         while True:
             try:
-                proposal = self._engine.ask(1, pending, index=index)[0]
+                proposal = self._engine.ask(1, pending, index=index, fidelity=fidelity)[0]
                 if not (problems := self.space.problems(proposal.params)):
                     faults, self._faults = tuple(self._faults), []
                     return Asked(proposal, self.source, faults, *self._expected(proposal))

@@ -9,15 +9,26 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunewright.agent.errors import AlreadyObserved, BudgetSpent, StudyMoved, TrialStopped
+from tunewright.agent.errors import (
+    AlreadyObserved,
+    AwaitTrials,
+    BudgetSpent,
+    StudyMoved,
+    TrialFailed,
+    TrialPaused,
+    TrialStopped,
+)
 from tunewright.agent.redact import redact
 from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument, SpaceExhausted
+from tunewright.engines.types import Verdict
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Runner
 
 if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
+
+POLL = 1.0  # seconds between two looks at what other processes did
 
 Callback = Callable[["Agent", Trial], None]
 
@@ -28,7 +39,7 @@ def tune(
     trials: int | None,
     *,
     workers: int,
-    runner: str,
+    runner: Any,
     timeout: float | None,
     callbacks: Sequence[Callback],
 ) -> None:
@@ -44,8 +55,16 @@ def tune(
         raise FixArgument("must be seconds above zero", field="timeout", value=timeout)
     if trials is None and timeout is None and agent.budget.trials is None and agent.budget.seconds is None:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    made: Runner = registry.load("runners", runner)(workers)
-    made.run(StudyWork(agent, objective, trials, timeout, callbacks))
+    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, callbacks))
+
+
+def _runner(runner: Any, workers: int) -> Runner:
+    name, options = (runner, {}) if isinstance(runner, str) else runner
+    try:
+        made: Runner = registry.load("runners", name)(workers, **options)
+    except TypeError as error:
+        raise FixArgument(f"does not take these options: {error}", field=f"runner {name!r}", value=options) from None
+    return made
 
 
 class StudyWork:
@@ -62,29 +81,52 @@ class StudyWork:
         self.objective = objective
         self._agent, self._left, self._callbacks = agent, trials, callbacks
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._lock = threading.Lock()
+        self._scheduled = agent.config.get("scheduler") is not None
+        self._lock = threading.Lock()  # one worker at a time asks for its next trial
+        self._over = False
+        self._ended = threading.Event()  # a trial of this run ended since it was last cleared
 
     def next(self) -> Trial | None:
-        """The next trial, or None when a limit is reached or a finite space was tried out."""
-        with self._lock:
-            if self._left == 0 or (self._deadline is not None and time.monotonic() >= self._deadline):
-                return None
-            try:
-                trial = self._agent.suggest()
-            except (BudgetSpent, SpaceExhausted):
-                self._left = 0
-                return None
-            if self._left is not None:
-                self._left -= 1
-            trial._stops = True
-            return trial
+        """The next trial, or None when a limit is reached or a finite space was tried out.
 
-    def run(self, trial: Trial) -> None:
+        While the scheduler can start nothing before a trial that runs has a result, it waits for one: of this run, or
+        of another process.
+        """
+        with self._lock:
+            while not self._over and (self._deadline is None or time.monotonic() < self._deadline):
+                self._ended.clear()
+                if self._left == 0 and not self._scheduled:
+                    break
+                try:
+                    return self._count(self._agent._next(fresh=self._left != 0))
+                except (BudgetSpent, SpaceExhausted):
+                    break
+                except AwaitTrials as waiting:
+                    if self._agent._by_hand & set(waiting.data["running"]):
+                        raise  # nobody will bring those to an end while this waits
+                    self._ended.wait(POLL)
+            self._over = True
+            return None
+
+    def stop(self) -> None:
+        self._over = True
+        self._ended.set()
+
+    def _count(self, trial: Trial) -> Trial:
+        begins = trial.resume_from is None and trial.attempt == 1
+        if self._left and (begins or not self._scheduled):
+            self._left -= 1
+        trial._stops = True
+        return trial
+
+    def run(self, trial: Trial, execute: Callable[[Trial], Any] | None = None) -> None:
         """One trial to its end in this thread. An exception fails the trial; an interrupt hands it back."""
         try:
-            value = self.objective(trial)
+            value = (execute or self.objective)(trial)
         except TrialStopped as stop:
             self._stopped(trial, stop)
+        except TrialFailed as error:
+            self._fail(trial, redact(str(error)))
         except Exception as error:  # whatever a training raises is a failed trial, not the end of the study
             place = traceback.extract_tb(error.__traceback__)[-1]
             self._fail(trial, redact(f"{type(error).__name__}: {error} (line {place.lineno} of {place.name})"))
@@ -94,6 +136,8 @@ class StudyWork:
             raise
         else:
             self._observe(trial, value)
+        finally:
+            self._ended.set()
         for callback in self._callbacks:
             callback(self._agent, trial)
 
@@ -116,10 +160,10 @@ class StudyWork:
             raise
 
     def _stopped(self, trial: Trial, stop: TrialStopped) -> None:
-        """A run that stopped because its metric is not finite has failed; any other counts with its last value."""
-        curve = trial.curve
-        last = curve[-1][1] if curve else float("nan")
-        if last == last and abs(last) != float("inf"):
-            self._agent.stop(trial, last)
-        else:
-            self._fail(trial, f"{stop}: the metric was {last}")
+        """Carries out the verdict that ended the objective, with the last value up to the step it was given at."""
+        step = stop.data.get("step", float("inf"))
+        points = [point for point in trial.curve if point[0] <= step]
+        step, value = points[-1] if points else (0.0, float("nan"))
+        verdict = Verdict.PAUSE if isinstance(stop, TrialPaused) else Verdict.STOP
+        with contextlib.suppress(StudyMoved):  # another process was given it meanwhile
+            self._agent._settle(trial, verdict, step, value)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import tempfile
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tunewright.agent import settings
 from tunewright.agent.records import StudyRecord
+from tunewright.agent.scheduling import SchedulerChoice
 from tunewright.agent.store import Store
 from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.space import Space
 from tunewright.engines.types import Objective
+from tunewright.plugins import registry
 
 SEED = re.compile(r"(^|[._])((random|rng)_?)?seed$|(^|[._])random_state$", re.IGNORECASE)
 
@@ -81,8 +86,35 @@ def _resume(
             value=seed,
             fix="leave seed out to resume it",
         )
-    config = {**config, "task": config["task"] or known.config.get("task")}
+    training = {name: config[name] or known.config.get(name) for name in ("scheduler", "fidelity")}
+    for name, now in training.items():
+        before = known.config.get(name)
+        if before is not None and now != before:
+            message, fix = f"the study {known.name!r} was made with {before}", f"leave {name} out to resume it"
+            raise FixArgument(message, field=name, value=now, fix=fix)
+    config = {**config, **training, "task": config["task"] or known.config.get("task")}
     return known if config == known.config else store.update_config(known.id, config)
+
+
+def study_files(store: Path | None, record: StudyRecord) -> Path:
+    """Where a study's trials keep checkpoints and output, a folder each: beside its file, else temporary."""
+    folder = f"{record.id}-{re.sub(r'[^A-Za-z0-9_-]', '_', record.name)}"
+    if store is None:
+        return Path(tempfile.gettempdir()) / f"tunewright-{uuid.uuid4().hex[:12]}" / folder
+    return store.with_name(f"{store.name}.files") / folder
+
+
+def stored_scheduler(record: StudyRecord, given: SchedulerChoice | None) -> SchedulerChoice | None:
+    """A study's scheduler, as given now or when it was made. Raises FixArgument for one that was an object and is not
+    given again."""
+    stored = record.config.get("scheduler")
+    if given is not None or stored is None:
+        return given
+    name, options = stored
+    if name not in registry.names("schedulers"):
+        message = f"the study {record.name!r} was made with a scheduler object"
+        raise FixArgument(message, field="scheduler", fix=f"pass a {name} again")
+    return SchedulerChoice(name, options)
 
 
 def difference(old: Space, new: Space) -> list[str]:

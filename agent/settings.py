@@ -7,7 +7,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
-from tunewright.engines.types import Objective
+from tunewright.engines.types import Fidelity, Objective
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Advisor, FreeOfCharge, Source
 
@@ -61,6 +61,19 @@ class Budget:
         return self.trials or ASSUMED_TRIALS
 
 
+def check_plain(study: Any, seed: Any, advisor_deadline: Any, fidelity: Any) -> None:
+    """Raises FixArgument for values that no study can have."""
+    if not isinstance(study, str) or not study.strip():
+        raise FixArgument("a study needs a name", field="study", value=study)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise FixArgument("must be a whole number from 0", field="seed", value=seed)
+    seconds = isinstance(advisor_deadline, int | float) and not isinstance(advisor_deadline, bool)
+    if not seconds or not advisor_deadline > 0:
+        raise FixArgument("must be seconds above zero", field="advisor_deadline", value=advisor_deadline)
+    if fidelity is not None and not isinstance(fidelity, Fidelity):
+        raise FixArgument("not a fidelity", field="fidelity", value=fidelity, fix='Fidelity("epoch", 1, 81)')
+
+
 def space_of(space: Any) -> Space:
     if isinstance(space, Space):
         return space
@@ -73,6 +86,15 @@ def space_of(space: Any) -> Space:
         text = path.read_text(encoding="utf-8")
         return Space.from_json(text) if path.suffix == ".json" else Space.from_yaml(text)
     return Space(space)
+
+
+def completed(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole configuration from a part of one: what is left out takes its default. Raises FixParams."""
+    filled = dict(params)
+    if base := space.default({n: v for n, v in params.items() if n in space.parameters}):
+        whole = {**{n: v for n, v in base.items() if n not in params}, **params}
+        filled = filled if space.problems(whole) else whole
+    return space.check(filled, field="enqueue")
 
 
 def objectives_of(

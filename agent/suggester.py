@@ -1,8 +1,9 @@
 """One suggestion: the engine's proposal, the advisor's candidates, the arbiter's decision, one transaction.
 
-The order of who may give the next trial: one whose process died, the queue, the default configuration as trial 0, a
-held proposal of a private engine, and then engine and advisor before the arbiter. A trial exists once its transaction
-has committed; everything before can be repeated from the store after a crash and comes out the same.
+The order of who may give the next trial: one whose process died, one that the scheduler lets go on, the queue, the
+default configuration as trial 0, a held proposal of a private engine, and then engine and advisor before the arbiter.
+A trial exists once its transaction has committed; everything before can be repeated from the store after a crash and
+comes out the same.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +19,18 @@ import numpy as np
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
-from tunewright.agent.errors import BudgetSpent, StudyMoved
+from tunewright.agent.checkpoints import Checkpoints
+from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked, Choice, Lineup
 from tunewright.agent.records import ProposalRecord, TrialRecord
+from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import current_owner
 from tunewright.agent.view import StudyView
-from tunewright.engines.types import Proposal
+from tunewright.engines.errors import SpaceExhausted
+from tunewright.engines.schedulers import Begun, Clone, New, Resume
+from tunewright.engines.types import Proposal, State
 from tunewright.plugins.hooks import KnowsDefaults, Source
 
 USER = Source("user")
@@ -57,49 +63,126 @@ class Suggester:
         task: str | None,
         budget: Budget,
         strict: bool,
+        *,
+        scheduler: SchedulerDesk | None = None,
+        files: Path,
     ):
         self._view, self._store, self._study_id = view, view.store, view.record.id
         self._desk, self._task, self._budget, self._strict = desk, task, budget, strict
-        self._policy = Policy(budget=budget.assumed_trials)
+        self._scheduler, self._files = scheduler, files
+        self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
         self._history = History(view)
-        self._lineup = Lineup(order, view.space, view.objectives, view.record.seed)
+        modelled = (
+            view.fidelity if scheduler else None
+        )  # where every trial is trained to the end it tells nothing apart
+        self._lineup = Lineup(order, view.space, view.objectives, view.record.seed, modelled)
 
-    def next(self) -> TrialRecord:
-        """Raises BudgetSpent at the study's caps and SpaceExhausted when a finite space was tried out."""
+    def next(self, fresh: bool = True) -> TrialRecord:
+        """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on.
+
+        Raises BudgetSpent at the study's caps, SpaceExhausted when a finite space was tried out and AwaitTrials.
+        """
         with self._lock:
             while True:
                 if waiting := self._store.next_waiting(self._study_id, current_owner()):
                     return waiting
                 self._sync()
-                self._check_budget()
+                self._check_seconds()
                 try:
+                    if self._scheduler is not None:
+                        return self._scheduled(self._scheduler, fresh)
+                    if (spent := self._trials_spent(fresh)) is not None:
+                        raise spent
                     return self._write(self._draft())
                 except StudyMoved:
                     continue  # another process made a trial meanwhile: look again
 
     def _sync(self) -> None:
         ended = self._history.sync()
-        self._lineup.tell([self._view.observation(r) for r in ended if not (self._strict and r.source == "advisor")])
+        if self._scheduler is not None:
+            told = self._scheduler.take()
+            self._history.rested = self._scheduler.rested()
+        else:
+            told = [Told(r.source, self._view.observation(r)) for r in ended]
+        self._lineup.tell([t.observation for t in told if not (self._strict and t.source == "advisor")])
 
-    def _check_budget(self) -> None:
-        trials, seconds = self._budget.trials, self._budget.seconds
-        if trials is not None and self._history.created >= trials:
+    def _check_seconds(self) -> None:
+        seconds = self._budget.seconds
+        spent = self._scheduler.seconds if self._scheduler else self._history.seconds
+        if seconds is not None and spent >= seconds:
             raise BudgetSpent(
-                f"all {trials} trials of the budget are made",
-                cap="trials",
-                limit=trials,
-                fix="raise Budget(trials=...) to go on",
-            )
-        if seconds is not None and self._history.seconds >= seconds:
-            raise BudgetSpent(
-                f"trials trained {self._history.seconds:.0f} s of the budget's {seconds:g}",
+                f"trials trained {spent:.0f} s of the budget's {seconds:g}",
                 cap="seconds",
                 limit=seconds,
                 fix="raise Budget(seconds=...) to go on",
             )
 
-    def _draft(self) -> _Draft:
+    def _trials_spent(self, fresh: bool) -> BudgetSpent | None:
+        """Why no new configuration may begin. A clone goes on with one that counts already."""
+        trials = self._budget.trials
+        begun = self._history.created - (self._scheduler.clones if self._scheduler else 0)
+        if trials is not None and begun >= trials:
+            fix = "raise Budget(trials=...) to go on"
+            return BudgetSpent(f"all {trials} trials of the budget are made", cap="trials", limit=trials, fix=fix)
+        return None if fresh else BudgetSpent("no new trial was wanted", cap="trials", limit=begun)
+
+    def _scheduled(self, scheduler: SchedulerDesk, fresh: bool) -> TrialRecord:
+        """What the scheduler asks for next."""
+        spent: BudgetSpent | SpaceExhausted | None = self._trials_spent(fresh)
+        while True:
+            action = scheduler.next(fresh=spent is None)
+            if isinstance(action, Resume):
+                return self._store.resume(
+                    self._study_id,
+                    action.number,
+                    action.to,
+                    owner=current_owner(),
+                    action=action_to_dict(action),
+                )
+            if isinstance(action, Clone):
+                return self._clone(action, scheduler)
+            if isinstance(action, New):
+                try:
+                    return self._write(self._draft(action.fidelity), action)
+                except SpaceExhausted as error:
+                    spent = error
+            elif action.done:
+                fix = "a new study, or a scheduler that trains more"
+                raise spent or BudgetSpent(f"the scheduler is done: {action.reason}", cap="scheduler", fix=fix)
+            else:
+                running = [r.number for r in self._history.live if r.state is State.RUNNING]
+                raise AwaitTrials(
+                    f"{action.reason}: running trials must have a result first",
+                    field="running",
+                    value=running,
+                    fix="observe, fail or release one of them",
+                    running=running,
+                )
+
+    def _clone(self, action: Clone, scheduler: SchedulerDesk) -> TrialRecord:
+        """A trial that goes on from another's checkpoint, which is copied before the trial exists, so that the step
+        kept with it is the copied one's."""
+        number = self._history.created
+        own = Checkpoints(self._files / str(number))
+        copy = own.copy(Checkpoints(self._files / str(action.parent)))
+        if copy is not None and copy.step:
+            action = replace(action, step=copy.step)
+        words = ", ".join(f"{k} {v}" for k, v in action.tags.items())
+        reason = f"goes on from trial {action.parent} after step {action.step} with changed parameters ({words})"
+        draft = _Draft(Decision("engine", reason), action.params, scheduler.choice.name)
+        try:
+            record = self._write(draft, action)
+        except BaseException:
+            if copy is not None:
+                copy.drop()
+            raise
+        if copy is not None:
+            copy.keep()
+        return record
+
+    def _draft(self, fidelity: int | None = None) -> _Draft:
+        """Who gets the next new trial, which is trained to `fidelity` at first."""
         if queued := self._store.next_queued(self._study_id):
             queue_id, params = queued
             return _Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
@@ -111,7 +194,8 @@ class Suggester:
                 Asked(Proposal(held[0].params, tags=held[0].tags), held[0].source), held[0].ask_index or 0, held[0].id
             )
         index = self._store.next_ask_index(self._study_id)
-        return self._arbitrate(self._lineup.ask(index, self._history.pending(self._strict)), index, None)
+        asked = self._lineup.ask(index, self._history.pending(self._strict), fidelity)
+        return self._arbitrate(asked, index, None)
 
     def _default(self) -> _Draft | None:
         """Trial 0: the user's defaults, completed by what the advisor knows of library defaults.
@@ -214,8 +298,9 @@ class Suggester:
         )
         return advice, Scores(measured, reference)
 
-    def _write(self, draft: _Draft) -> TrialRecord:
+    def _write(self, draft: _Draft, action: Begun | None = None) -> TrialRecord:
         number = self._history.created
+        to_the_end = self._view.fidelity.high if self._view.fidelity else None
         return self._store.create_trial(
             self._study_id,
             expected_number=number,
@@ -223,7 +308,10 @@ class Suggester:
             source=draft.decision.source,
             proposer=draft.proposer,
             seed=trial_seed(self._view.record.seed, number),
+            fidelity=to_the_end if action is None or isinstance(action, Resume) else action.fidelity,
+            resume_from=action.parent if isinstance(action, Clone) else None,
             owner=current_owner(),
+            action=None if action is None else action_to_dict(action),
             decision={**draft.decision.to_dict(), "faults": list(draft.faults), "held": draft.held_id},
             proposals=draft.proposals,
             updates=draft.updates or {},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunewright.agent.errors import TrialStopped
+from tunewright.agent.checkpoints import Checkpoints
+from tunewright.agent.errors import TrialPaused, TrialStopped
 from tunewright.agent.records import TrialRecord
 from tunewright.engines.types import Point, State, Verdict
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 class Trial:
     """One configuration to run. `trial["lr"]` and `trial.params` read its values; they never change.
 
-    `seed` is this trial's own, drawn from (study seed, number): give it to your training for equal reruns.
+    `seed` is this trial's own, drawn from (study seed, number): give it to your training for equal reruns. `gpus` are
+    the ids of the devices that its runner keeps for it.
     """
 
-    def __init__(self, agent: Agent, record: TrialRecord, *, stops: bool = False):
-        self._agent, self._record, self._stops = agent, record, stops
+    gpus: tuple[str, ...] = ()
+
+    def __init__(self, agent: Agent, record: TrialRecord, *, stops: bool = False, folder: Path | None = None):
+        self._agent, self._record, self._stops, self._folder = agent, record, stops, folder
 
     @property
     def number(self) -> int:
@@ -62,10 +65,13 @@ class Trial:
 
     @property
     def fidelity(self) -> int | None:
+        """The step to train to now, None without a scheduler or a fidelity."""
         return self._record.fidelity
 
     @property
     def resume_from(self) -> int | None:
+        """The trial whose checkpoint this run goes on from: its own number after a pause, another's for a clone. It
+        lies in `checkpoint_dir` either way."""
         return self._record.resume_from
 
     @property
@@ -89,24 +95,50 @@ class Trial:
         return self._agent.curve(self)
 
     @property
-    def checkpoint_dir(self) -> Path:
+    def folder(self) -> Path:
         """A folder of this trial's own, made when first asked for: beside the study's file, else temporary."""
-        store = self._agent.store_path
-        folder = f"{self._agent.study_id}-{re.sub(r'[^A-Za-z0-9_-]', '_', self._agent.study)}"
-        base = (
-            store.with_name(f"{store.name}.files")
-            if store
-            else Path(tempfile.gettempdir()) / f"tunewright-{self._agent.session}"
-        )
-        path = base / folder / str(self.number)
+        path = self._folder or self._agent.files / str(self.number)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The folder of the newest checkpoint, empty before there is one. Write with `checkpoint`, which replaces it
+        whole; files written into it directly can be torn by a kill."""
+        return Checkpoints(self.folder).current()
+
+    @property
+    def checkpoint_step(self) -> int | None:
+        """The step after which the newest checkpoint was written, None without one."""
+        return Checkpoints(self.folder).step
+
+    def checkpoint(self, step: int) -> AbstractContextManager[Path]:
+        """`with trial.checkpoint(step=3) as folder:` an empty folder to fill. On leaving the block it becomes
+        `checkpoint_dir` by one rename; an error or a kill inside leaves the one before. Save before you report the
+        step: a verdict may end or rest the trial there."""
+        return Checkpoints(self.folder).write(step)
+
+    @property
+    def stdout(self) -> str:
+        """What its runs printed, as far as a runner kept it."""
+        return self._output("stdout")
+
+    @property
+    def stderr(self) -> str:
+        return self._output("stderr")
+
+    def _output(self, stream: str) -> str:
+        path = self.folder / f"{stream}.txt"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
     def report(self, step: float, value: float | None = None, metrics: Mapping[str, float] | None = None) -> Verdict:
-        """Records a step's metrics. Inside `Agent.tune` a STOP raises TrialStopped; elsewhere it is returned."""
+        """Records a step's metrics. Inside `Agent.tune` a STOP raises TrialStopped and a PAUSE TrialPaused; elsewhere
+        the verdict is returned."""
         verdict = self._agent.report(self, step, value, metrics)
         if self._stops and verdict is Verdict.STOP:
             raise TrialStopped(f"trial {self.number} was stopped at step {step:g}", number=self.number, step=step)
+        if self._stops and verdict is Verdict.PAUSE:
+            raise TrialPaused(f"trial {self.number} rests after step {step:g}", number=self.number, step=step)
         return verdict
 
     def __getitem__(self, name: str) -> Any:

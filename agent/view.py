@@ -13,7 +13,7 @@ from tunewright.agent.why import Why, explain
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.pareto import pareto_front
 from tunewright.engines.space import Space
-from tunewright.engines.types import Objective, Observation, Point, State
+from tunewright.engines.types import Fidelity, Objective, Observation, Point, State
 
 
 class StudyView:
@@ -23,6 +23,8 @@ class StudyView:
         self.store, self.record = store, record
         self.space = Space.from_dict(record.space)
         self.objectives = tuple(Objective(o["name"], o["direction"]) for o in record.objectives)  # type: ignore[arg-type]
+        trained = record.config.get("fidelity")
+        self.fidelity = None if trained is None else Fidelity(*trained)
 
     def trials(self) -> list[TrialRecord]:
         return self.store.trials(self.record.id)

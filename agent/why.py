@@ -24,6 +24,7 @@ class Why:
     decision: Mapping[str, Any]
     engine: ProposalRecord | None
     calls: Sequence[CallRecord]
+    training: Sequence[str] = ()  # with a scheduler: what it did with the trial, in order
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -32,6 +33,7 @@ class Why:
             "decision": dict(self.decision),
             "engine": asdict(self.engine) if self.engine else None,
             "calls": [asdict(call) for call in self.calls],
+            "training": list(self.training),
         }
 
     def __str__(self) -> str:
@@ -49,6 +51,7 @@ class Why:
             f"Chosen by {t.source}"
             + (f" ({t.proposer})" if t.proposer not in (t.source, "user") else "")
             + f": {self.reason}",
+            *([f"Training: {'; '.join(self.training)}"] if self.training else []),
         ]
 
     def _engine(self) -> list[str]:
@@ -134,4 +137,22 @@ def explain(store: Store, study: StudyRecord, number: int) -> Why:
     used = {v.get("proposal_id") for v in decision.get("verdicts") or []}
     call_ids = {p.call_id for p in store.proposals(study.id) if p.id in used} if used else set()
     calls = [c for c in store.calls(study.id) if c.number == number or c.id in call_ids]
-    return Why(trial, study.objectives[0]["name"], str(decision.get("reason", "")), decision, engine, calls)
+    reason, training = str(decision.get("reason", "")), _training(store, study, number)
+    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training)
+
+
+def _training(store: Store, study: StudyRecord, number: int) -> list[str]:
+    """What a scheduler did with a trial."""
+    unit = (study.config.get("fidelity") or ["step"])[0]
+    words = []
+    for event in store.events(study.id, number=number):
+        facts = event.payload
+        if event.kind == "trial_created" and "action" in facts:
+            words.append(f"began, to train to {unit} {facts['fidelity']}")
+        elif event.kind == "trial_resumed":
+            words.append(f"went on to {unit} {facts['fidelity']}")
+        elif event.kind == "trial_paused":
+            words.append(f"came to rest at {unit} {facts['step']:g} with {facts['result'][0]:.6g}")
+        elif event.kind == "trial_finished" and facts.get("step") is not None:
+            words.append(f"{facts['state']} at {unit} {facts['step']:g}")
+    return words

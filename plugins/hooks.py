@@ -104,11 +104,20 @@ class Work(Protocol):
     objective: Callable[[Any], Any]
 
     def next(self) -> Any | None:
-        """The next trial to run, None when the study starts no more."""
+        """The next trial to run, None when the study starts no more. Waits while only a trial that runs can tell."""
         ...
 
-    def run(self, trial: Any) -> None:
-        """Runs the objective in this thread, observes its value or fails the trial; interrupts park it."""
+    def stop(self) -> None:
+        """From now on `next` answers None, also where it waits."""
+        ...
+
+    def run(self, trial: Any, execute: Callable[[Any], Any] | None = None) -> None:
+        """Calls `execute(trial)`, the objective where it is None, in this thread and settles the trial by its outcome.
+
+        A returned value is observed. TrialStopped (and TrialPaused), which `trial.report` raises, ends (or pauses) it;
+        any other Exception fails it, with the message alone as the reason where it is TrialFailed. A BaseException
+        hands the trial back, to be run again, and is raised on.
+        """
         ...
 
 

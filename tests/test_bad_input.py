@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.agent import Agent, Budget, Categorical, Float, Int, Objective, Space, TunewrightError
+from tunewright.agent import Agent, Budget, Categorical, Fidelity, Float, Int, Objective, Space, TunewrightError
 
 SPACE = {"lr": Float(1e-5, 1e-1, log=True), "opt": Categorical(["sgd", "adam"])}
+EPOCHS = Fidelity("epoch", 1, 9)
+TWO = [Objective("acc", "maximize"), Objective("ms")]
 
 
 def agent(**changes):
@@ -56,8 +58,17 @@ CASES = {
     "deadline": (lambda: agent(advisor_deadline=0), ["advisor_deadline", "0"]),
     "seed": (lambda: agent(seed=-1), ["seed", "-1"]),
     "budget": (lambda: Budget(trials=0), ["budget.trials", "0"]),
-    "scheduler": (lambda: agent(scheduler="asha"), ["scheduler", "asha", "not available"]),
-    "fidelity": (lambda: agent(fidelity=3), ["fidelity", "not available"]),
+    "scheduler alone": (lambda: agent(scheduler="asha"), ["fidelity", 'Fidelity("epoch"']),
+    "scheduler name": (lambda: agent(scheduler="ahsa", fidelity=EPOCHS), ["scheduler", "ahsa", "asha"]),
+    "scheduler option": (lambda: agent(scheduler=("asha", {"etta": 3}), fidelity=EPOCHS), ["asha", "etta"]),
+    "scheduler value": (lambda: agent(scheduler=("asha", {"eta": 1}), fidelity=EPOCHS), ["eta", "1", "2"]),
+    "scheduler kind": (lambda: agent(scheduler=3, fidelity=EPOCHS), ["scheduler", "3", '"asha"']),
+    "scheduler twice": (lambda: agent(engine="bohb", scheduler="asha", fidelity=EPOCHS), ["scheduler", "bohb", "tpe"]),
+    "scheduler and two metrics": (
+        lambda: agent(metric=None, objectives=TWO, scheduler="asha", fidelity=EPOCHS),
+        ["scheduler", "one metric"],
+    ),
+    "fidelity": (lambda: agent(fidelity=3), ["fidelity", "3", 'Fidelity("epoch"']),
     "missing space file": (lambda: agent(space="no/such.yaml"), ["space", "no/such.yaml"]),
     "enqueue": (lambda: agent().enqueue({"lr": 5.0, "opt": "sgd"}), ["enqueue", "lr", "5.0", "outside"]),
     "enqueue unknown": (lambda: agent().enqueue({"lrr": 0.1}), ["lrr", "not a parameter"]),

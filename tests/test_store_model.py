@@ -71,24 +71,40 @@ class StoreIsItsModel(RuleBasedStateMachine):
             model.state, model.values, model.error = state, values, "why"
             self.ended.append(number)
 
-    @rule(data=st.data(), state=st.sampled_from([State.PAUSED, State.WAITING, State.RUNNING]))
-    def change(self, data, state):
+    @rule(data=st.data(), value=st.floats(-9, 9, width=32))
+    def pause(self, data, value):
         if not self.trials:
             return
         number = data.draw(st.integers(0, len(self.trials) - 1))
         model = self.trials[number]
+        attempt = data.draw(st.integers(1, model.attempt))
+        runs = model.state is State.RUNNING and attempt == model.attempt
         try:
-            self.store.set_state(self.study, number, state)
-            assert not model.state.finished and not (state is State.RUNNING is model.state)
-            model.state = state
+            self.store.pause(self.study, number, value, 1, attempt=attempt)
+            assert runs
+            model.state = State.PAUSED
         except StudyMoved:
-            assert model.state.finished or state is State.RUNNING is model.state
+            assert not runs
+
+    @rule(data=st.data(), fidelity=st.integers(2, 9))
+    def resume(self, data, fidelity):
+        if not self.trials:
+            return
+        number = data.draw(st.integers(0, len(self.trials) - 1))
+        model = self.trials[number]
+        action = {"kind": "resume", "number": number, "to": fidelity}
+        try:
+            self.store.resume(self.study, number, fidelity, owner=current_owner(), action=action)
+            assert model.state is State.PAUSED
+            model.state, model.fidelity = State.RUNNING, fidelity
+        except StudyMoved:
+            assert model.state is not State.PAUSED
 
     @rule(data=st.data())
     def release(self, data):
-        alive = [n for n, model in enumerate(self.trials) if not model.state.finished]
-        if alive:
-            number = data.draw(st.sampled_from(alive))
+        held = [n for n, m in enumerate(self.trials) if m.state in (State.RUNNING, State.WAITING)]
+        if held:
+            number = data.draw(st.sampled_from(held))
             self.store.release(self.study, number)
             self.trials[number].state = State.WAITING
             self.trials[number].attempt += 1

@@ -212,17 +212,24 @@ def test_unknown_trials(store, study):
 
 def test_pausing_and_resuming(store, study):
     new_trial(store, study, fidelity=1)
-    assert store.set_state(study, 0, State.PAUSED).state is State.PAUSED
-    resumed = store.set_state(study, 0, State.RUNNING, fidelity=3)
-    assert (resumed.state, resumed.fidelity, resumed.attempt) == (State.RUNNING, 3, 1)
     with pytest.raises(StudyMoved):
-        store.set_state(study, 0, State.RUNNING)
-    with pytest.raises(FixArgument):
-        store.set_state(study, 0, State.COMPLETE)
-    store.finish(study, 0, State.STOPPED, (0.5,), attempt=1)
-    for again in (lambda: store.set_state(study, 0, State.PAUSED), lambda: store.release(study, 0)):
+        store.resume(study, 0, 3, owner=None, action={"kind": "resume", "number": 0, "to": 3})
+    with pytest.raises(StudyMoved):
+        store.pause(study, 0, 0.5, 1, attempt=2)
+    paused = store.pause(study, 0, 0.5, 1, attempt=1)
+    assert (paused.state, paused.values, paused.finished) == (State.PAUSED, None, None)
+    for again in (lambda: store.pause(study, 0, 0.5, 1, attempt=1), lambda: store.release(study, 0)):
         with pytest.raises(StudyMoved):
             again()
+    resumed = store.resume(study, 0, 3, owner=None, action={"kind": "resume", "number": 0, "to": 3})
+    assert (resumed.state, resumed.fidelity, resumed.attempt, resumed.resume_from) == (State.RUNNING, 3, 1, 0)
+    store.finish(study, 0, State.STOPPED, (0.5,), attempt=1, step=2)
+    for again in (lambda: store.pause(study, 0, 0.5, 1, attempt=1), lambda: store.release(study, 0)):
+        with pytest.raises(StudyMoved):
+            again()
+    kinds = [(e.kind, e.payload.get("step"), e.payload.get("result")) for e in store.events(study, number=0)]
+    assert kinds[1:] == [("trial_paused", 1, [0.5]), ("trial_resumed", None, None), ("trial_finished", 2, None)]
+    assert store.integrity() == []
 
 
 def test_waiting_trials_go_out_lowest_first(store, study):

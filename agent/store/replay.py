@@ -25,7 +25,7 @@ def rebuild(events: Iterable[Event]) -> dict[int, TrialRecord]:
         if event.kind == "trial_created":
             started = event.payload["created"]
             trials[event.number] = {"number": event.number, "state": State.RUNNING, "started": started, **facts}
-        elif event.kind in ("trial_changed", "trial_requeued"):
+        elif event.kind in ("trial_changed", "trial_paused", "trial_requeued", "trial_resumed"):
             trials[event.number] |= facts
         elif event.kind == "trial_finished":
             del facts["attempt"]  # which attempt the result came from, not how many there were

@@ -96,12 +96,16 @@ class Store(Trials):
         """ "wal", "delete" or "memory"."""
         return self._connection.journal_mode
 
-    def events(self, study_id: int, after: int = 0, limit: int | None = None) -> list[Event]:
-        """In the order in which they happened; `after` is the id of the last one known."""
+    def events(
+        self, study_id: int, after: int = 0, limit: int | None = None, *, number: int | None = None
+    ) -> list[Event]:
+        """In the order in which they happened, of one trial where `number` is given; `after` is the id of the last one
+        known."""
         columns = "id, study, number, kind, payload, created"
-        sql = f"SELECT {columns} FROM events WHERE study = ? AND id > ? ORDER BY id LIMIT ?"
+        where = "study = ?1 AND id > ?2 AND (?4 IS NULL OR number = ?4)"
+        sql = f"SELECT {columns} FROM events WHERE {where} ORDER BY id LIMIT ?3"
         with self._connection.read() as db:
-            rows = db.execute(sql, [study_id, after, -1 if limit is None else limit]).fetchall()
+            rows = db.execute(sql, [study_id, after, -1 if limit is None else limit, number]).fetchall()
         return [Event(row[0], row[1], row[2], row[3], loads(row[4]), row[5]) for row in rows]
 
     def search(self, text: str, limit: int = 20, *, study_id: int | None = None) -> list[Hit]:

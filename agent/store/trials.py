@@ -39,6 +39,7 @@ class Trials(Studies, Proposals, Metrics, Calls):
         fidelity: int | None = None,
         resume_from: int | None = None,
         owner: Owner | None = None,
+        action: Mapping[str, Any] | None = None,
         decision: Mapping[str, Any] | None = None,
         proposals: Sequence[ProposalRecord] = (),
         updates: Mapping[int, tuple[ProposalStatus, str | None]] | None = None,
@@ -48,9 +49,10 @@ class Trials(Studies, Proposals, Metrics, Calls):
     ) -> TrialRecord:
         """A running trial with all that led to it, in one transaction.
 
-        `updates` changes earlier proposals by id; `taken_proposal` (an index into `proposals`) or `taken_id` (a stored
-        one) became this trial; `queue_id` is the item it takes from the queue. Raises StudyMoved, and stores nothing,
-        when another process created trial `expected_number` or took the item.
+        `action` is what the scheduler asked for, kept with the event. `updates` changes earlier proposals by id;
+        `taken_proposal` (an index into `proposals`) or `taken_id` (a stored one) became this trial; `queue_id` is the
+        item it takes from the queue. Raises StudyMoved, and stores nothing, when another process created trial
+        `expected_number` or took the item.
         """
         now = self._clock()
         with self._connection.write() as db:
@@ -81,6 +83,7 @@ class Trials(Studies, Proposals, Metrics, Calls):
             if taken is not None:
                 self._take_proposal(db, study_id, taken, number)
             facts |= {"created": now, "owner": _owner_columns(owner), "queue_id": queue_id, "proposal": taken}
+            facts |= {} if action is None else {"action": dict(action)}
             self._event(db, study_id, number, "trial_created", facts)
             return self._one(db, study_id, number)
 
@@ -95,8 +98,9 @@ class Trials(Studies, Proposals, Metrics, Calls):
         error: str | None = None,
         *,
         attempt: int,
+        step: float | None = None,
     ) -> TrialRecord:
-        """The first result of a trial stands, whichever attempt it comes from.
+        """The first result of a trial stands, whichever attempt it comes from. `step`: how far it was trained.
 
         The same values again change nothing; other values are kept as a repeat and raise AlreadyObserved. The failure
         of an attempt that was given up while a later one runs is kept as a repeat too and ends nothing.
@@ -115,7 +119,8 @@ class Trials(Studies, Proposals, Metrics, Calls):
                 self._store_repeat(db, study_id, trial_id, number, attempt, state, result, error)
             elif not again:
                 points = self._buffer.write(db)
-                self._store_result(db, study_id, trial_id, number, attempt, state, result, error)
+                facts = {"state": state.value, "values": result, "error": error, "attempt": attempt, "step": step}
+                self._store_result(db, study_id, trial_id, number, facts)
             after = self._one(db, study_id, number)
         self._buffer.forget(points)
         if trial.state.finished and not again:
@@ -124,23 +129,12 @@ class Trials(Studies, Proposals, Metrics, Calls):
             raise AlreadyObserved(message, field="values", value=result, fix="agent.why(trial) shows both", **facts)
         return after
 
-    def _store_result(
-        self,
-        db: Any,
-        study_id: int,
-        trial_id: int,
-        number: int,
-        attempt: int,
-        state: State,
-        values: tuple[float, ...] | None,
-        error: str | None,
-    ) -> None:
-        now = self._clock()
-        payload = {"state": state.value, "values": values, "error": error, "attempt": attempt, "finished": now}
-        event = self._event(db, study_id, number, "trial_finished", payload)
+    def _store_result(self, db: Any, study_id: int, trial_id: int, number: int, facts: Mapping[str, Any]) -> None:
+        now, error = self._clock(), facts["error"]
+        event = self._event(db, study_id, number, "trial_finished", {**facts, "finished": now})
         sql = "UPDATE trials SET state = ?, error = ?, finished = ?, event = ? WHERE id = ?"
-        db.execute(sql, [state.value, error, now, event, trial_id])
-        for objective, value in enumerate(values or ()):
+        db.execute(sql, [facts["state"], error, now, event, trial_id])
+        for objective, value in enumerate(facts["values"] or ()):
             db.execute('INSERT INTO "values" (trial, objective, value) VALUES (?, ?, ?)', [trial_id, objective, value])
         self._index(db, error, "error", study_id, number, number)
 
@@ -171,31 +165,48 @@ class Trials(Studies, Proposals, Metrics, Calls):
 
     # ------------------------------------------------------------------------------------------------ in between
 
-    def set_state(
-        self, study_id: int, number: int, state: State, *, fidelity: int | None = None, owner: Owner | None = None
-    ) -> TrialRecord:
-        """Pauses a trial, lets it wait, or runs it on as `owner`'s; `fidelity` is how far to train it from now on.
+    def pause(self, study_id: int, number: int, value: float, step: float, *, attempt: int) -> TrialRecord:
+        """A running trial rests after `step`, where its first objective was `value`; its process may end.
 
-        Raises StudyMoved when it has ended, or is to run and runs already.
+        Raises StudyMoved when it does not run, or this attempt at it was given up.
         """
-        state = State(state)
-        if state.finished:
-            raise FixArgument("a trial ends through finish", field="state", value=state.value, fix="Store.finish(...)")
+        result = _checked(State.STOPPED, [value])
         with self._connection.write() as db:
-            trial = self._unended(db, study_id, number)
-            if state is State.RUNNING is trial.state:
-                raise _moved(f"trial {number} runs already", number=number)
-            changes: dict[str, Any] = {"state": state.value, **_owner_columns(owner)}
-            if fidelity is not None:
-                changes["fidelity"] = fidelity
-            self._change(db, study_id, number, "trial_changed", changes)
+            trial = self._one(db, study_id, number)
+            if trial.state is not State.RUNNING or attempt != trial.attempt:
+                raise _moved(f"trial {number} does not run as attempt {attempt}", number=number)
+            points = self._buffer.write(db)
+            changes = {"state": State.PAUSED.value, **_owner_columns(None)}
+            self._change(db, study_id, number, "trial_paused", changes, {"result": result, "step": step})
+            after = self._one(db, study_id, number)
+        self._buffer.forget(points)
+        return after
+
+    def resume(
+        self, study_id: int, number: int, fidelity: int, *, owner: Owner | None, action: Mapping[str, Any]
+    ) -> TrialRecord:
+        """A paused trial runs on as `owner`'s, from its own checkpoint, to `fidelity`. `action` as in create_trial.
+
+        Raises StudyMoved when it is not paused any more.
+        """
+        with self._connection.write() as db:
+            if self._one(db, study_id, number).state is not State.PAUSED:
+                raise _moved(f"trial {number} is not paused", number=number)
+            changes = {
+                "state": State.RUNNING.value, "fidelity": fidelity, "resume_from": number, "started": self._clock(),
+                **_owner_columns(owner),
+            }  # fmt: skip
+            self._change(db, study_id, number, "trial_resumed", changes, {"action": dict(action)})
             return self._one(db, study_id, number)
 
     def release(self, study_id: int, number: int) -> TrialRecord:
         """Back to waiting, as its next attempt: for a trial whose process will not come back. Raises StudyMoved when it
-        has ended."""
+        has ended or is paused: then no process holds it."""
         with self._connection.write() as db:
-            self._requeue(db, study_id, self._unended(db, study_id, number))
+            trial = self._one(db, study_id, number)
+            if trial.state.finished or trial.state is State.PAUSED:
+                raise _moved(f"trial {number} does not run: it is {trial.state.value}", number=number)
+            self._requeue(db, study_id, trial)
             return self._one(db, study_id, number)
 
     def requeue_dead(self, study_id: int) -> list[int]:
@@ -224,21 +235,24 @@ class Trials(Studies, Proposals, Metrics, Calls):
             self._change(db, study_id, int(number), "trial_changed", changes)
             return self._one(db, study_id, int(number))
 
-    def _unended(self, db: Any, study_id: int, number: int) -> TrialRecord:
-        trial = self._one(db, study_id, number)
-        if trial.state.finished:
-            raise _moved(f"trial {number} has ended: {trial.state.value}", number=number)
-        return trial
-
     def _requeue(self, db: Any, study_id: int, trial: TrialRecord) -> None:
         changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1, **_owner_columns(None)}
         self._change(db, study_id, trial.number, "trial_requeued", changes)
 
-    def _change(self, db: Any, study_id: int, number: int, kind: str, changes: Mapping[str, Any]) -> None:
+    def _change(
+        self,
+        db: Any,
+        study_id: int,
+        number: int,
+        kind: str,
+        changes: Mapping[str, Any],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """New values of columns, and an event that holds them beside `facts`."""
         assignments = ", ".join(f"{column} = :{column}" for column in changes)
         sql = f"UPDATE trials SET {assignments} WHERE study = :study AND number = :number"
         db.execute(sql, {**changes, "study": study_id, "number": number})
-        self._event(db, study_id, number, kind, changes)
+        self._event(db, study_id, number, kind, {**changes, **(facts or {})})
 
     # ------------------------------------------------------------------------------------------------ reading
 

@@ -1,0 +1,127 @@
+"""A trial's checkpoints: each is a folder that is there whole or not at all.
+
+A new one is written in a folder of its own and takes its name by one rename when it is finished and on the disk; then
+the one before goes. A kill at any moment leaves the newest finished one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunewright.engines.errors import FixArgument
+
+_FINISHED = re.compile(r"(\d+)-step-(\d+)")  # the serial number tells which is newest: a step may be saved again
+
+
+class Checkpoints:
+    """Those of one trial, in `folder`/checkpoints."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder / "checkpoints"
+
+    def current(self) -> Path:
+        """The folder of the newest checkpoint; an empty one before there is any."""
+        newest = self._newest()
+        path = newest[2] if newest else self._folder / "0-step-0"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def step(self) -> int | None:
+        """The step after which the newest was written, None without one; 0 for files put into `current()` by hand."""
+        newest = self._newest()
+        return newest[1] if newest and any(newest[2].iterdir()) else None
+
+    @contextmanager
+    def write(self, step: int) -> Iterator[Path]:
+        """An empty folder to fill; on leaving the block it becomes the newest checkpoint, unless an error left it."""
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise FixArgument("must be a whole number from 0", field="step", value=step, fix="checkpoint(step=epoch)")
+        partial = self._folder / f".partial-{uuid.uuid4().hex}"
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _sync(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        self._finish(partial, step)
+
+    def copy(self, parent: Checkpoints) -> Copy | None:
+        """The newest checkpoint of `parent`, to become this trial's by `Copy.keep`; None where it has none."""
+        while (newest := parent._newest()) is not None:
+            _, step, source = newest
+            if not any(source.iterdir()):
+                return None
+            partial = parent._folder / f".copy-{uuid.uuid4().hex}"
+            try:
+                shutil.copytree(source, partial)
+                _sync(partial)
+                return Copy(self, partial, step)
+            except (FileNotFoundError, shutil.Error):  # the parent wrote a newer one meanwhile
+                shutil.rmtree(partial, ignore_errors=True)
+                if source.exists():
+                    raise
+        return None
+
+    def _finish(self, partial: Path, step: int) -> None:
+        newest = self._newest()
+        serial = newest[0] + 1 if newest else 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        os.rename(partial, self._folder / f"{serial}-step-{step}")
+        _sync_folder(self._folder)
+        for _, _, old in self._finished()[:-1]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _finished(self) -> list[tuple[int, int, Path]]:
+        """(serial, step, folder), oldest first."""
+        if not self._folder.is_dir():
+            return []
+        named = [(_FINISHED.fullmatch(entry.name), entry) for entry in self._folder.iterdir()]
+        return sorted((int(match[1]), int(match[2]), entry) for match, entry in named if match)
+
+    def _newest(self) -> tuple[int, int, Path] | None:
+        finished = self._finished()
+        return finished[-1] if finished else None
+
+
+class Copy:
+    """A parent's checkpoint after `step`, copied and not yet in place."""
+
+    def __init__(self, checkpoints: Checkpoints, partial: Path, step: int):
+        self.step = step
+        self._checkpoints, self._partial = checkpoints, partial
+
+    def keep(self) -> None:
+        self._checkpoints._finish(self._partial, self.step)
+
+    def drop(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Everything below `folder` onto the disk, so that a rename cannot outrun what it names."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(os.path.join(place, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_folder(Path(place))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # other systems cannot open a folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
