@@ -24,7 +24,7 @@ from tunewright.agent.why import Why
 from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
 from tunewright.engines.schedulers import PBT
 from tunewright.engines.space import Space
-from tunewright.engines.types import Fidelity, Objective, Point, State, Verdict
+from tunewright.engines.types import Fidelity, Objective, Params, Point, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
 
@@ -103,7 +103,6 @@ class Agent:
         self.study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
         self.files = study_files(self._store.path, record)
         self._engine = choices(engine, self.objectives, self.space)
-        chosen = stored_scheduler(record, chosen)
         self._task = task if task is not None else record.config.get("task")
         self._desk = (
             AdviceDesk(
@@ -117,7 +116,7 @@ class Agent:
             if self._advisor is not None
             else None
         )
-        self._scheduler_choice = chosen
+        self._scheduler_choice = stored_scheduler(record, chosen)
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()
@@ -127,16 +126,8 @@ class Agent:
         """Engines, scheduler and history from the store alone; nothing else is kept between processes."""
         chosen = self._scheduler_choice
         self._scheduler = SchedulerDesk(self._view, chosen) if chosen is not None else None
-        return Suggester(
-            self._view,
-            self._engine,
-            self._desk,
-            self._task,
-            self.budget,
-            self._strict,
-            scheduler=self._scheduler,
-            files=self.files,
-        )
+        given = (self._view, self._engine, self._desk, self._task, self.budget, self._strict)
+        return Suggester(*given, scheduler=self._scheduler, files=self.files)
 
     @property
     def space(self) -> Space:
@@ -144,8 +135,12 @@ class Agent:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the study was last opened with, as the file keeps it."""
+        """What the study was last opened with."""
         return self._view.record.config
+
+    @property
+    def _ends_itself(self) -> bool:
+        return self._scheduler is not None and getattr(self._scheduler.scheduler, "ends_itself", False)
 
     # ------------------------------------------------------------------------------------------ suggest
 
@@ -384,6 +379,11 @@ class Agent:
     def why(self, trial: Trial | int) -> Why:
         """Why a trial was tried: print it, or read its fields."""
         return self._view.why(self._number(trial))
+
+    def schedule(self, trial: Trial | int) -> list[tuple[int, Params]]:
+        """The hyperparameters behind a trial's weights, as [(step, params)], each in force after its step: of a clone
+        of population based training also those of the trials that it went on from."""
+        return self._view.schedule(self._number(trial))
 
     def importance(self) -> dict[str, float]:
         """Each parameter's share of what a forest of trees explains of the metric, largest first; they sum to 1."""

@@ -53,7 +53,8 @@ def tune(
             raise FixArgument("must be a whole number above zero", field=name, value=value)
     if timeout is not None and not timeout > 0:
         raise FixArgument("must be seconds above zero", field="timeout", value=timeout)
-    if trials is None and timeout is None and agent.budget.trials is None and agent.budget.seconds is None:
+    limits = (trials, timeout, agent.budget.trials, agent.budget.seconds)
+    if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
     _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, callbacks))
 

@@ -12,8 +12,9 @@ from tunewright.agent.store import Store
 from tunewright.agent.why import Why, explain
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.pareto import pareto_front
+from tunewright.engines.schedulers import Segment, schedule
 from tunewright.engines.space import Space
-from tunewright.engines.types import Fidelity, Objective, Observation, Point, State
+from tunewright.engines.types import Fidelity, Objective, Observation, Params, Point, State
 
 
 class StudyView:
@@ -47,6 +48,20 @@ class StudyView:
         """(step, value), steps ascending; of the first objective where no metric is named."""
         curve = self.store.curve(self.record.id, number, metric or self.objectives[0].name)
         return list(zip(curve.steps, curve.values, strict=True))
+
+    def schedule(self, number: int) -> list[tuple[int, Params]]:
+        """The hyperparameters that led to a trial's weights: [(step, params)], each in force after its step; one entry
+        but for clones of population based training. See `tunewright.engines.schedulers.params_at`."""
+        segments: list[Segment] = []
+        at: int | None = number
+        while at is not None:
+            created = self.store.events(self.record.id, number=at)[0].payload
+            action = created.get("action", {})
+            parent = action.get("parent")
+            params = self.space.free(created["params"])
+            segments.append(Segment(at, parent, action.get("step", 0) if parent is not None else 0, params))
+            at = parent
+        return schedule(segments, number)
 
     def why(self, number: int) -> Why:
         return explain(self.store, self.record, number)

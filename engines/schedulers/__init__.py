@@ -4,7 +4,7 @@ from tunewright.engines.schedulers.asha import ASHA
 from tunewright.engines.schedulers.halving import SuccessiveHalving
 from tunewright.engines.schedulers.hyperband import Hyperband
 from tunewright.engines.schedulers.median import MedianStopping
-from tunewright.engines.schedulers.pbt import PBT
+from tunewright.engines.schedulers.pbt import PBT, Segment, params_at, schedule
 from tunewright.engines.schedulers.protocol import (
     Action,
     Begun,
@@ -29,7 +29,10 @@ __all__ = [
     "Resume",
     "Scheduler",
     "SchedulerBase",
+    "Segment",
     "SuccessiveHalving",
     "TrialView",
     "Wait",
+    "params_at",
+    "schedule",
 ]

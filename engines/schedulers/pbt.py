@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.schedulers.explore import explore
@@ -85,6 +86,8 @@ class PBT(SchedulerBase):
     a parameter is drawn anew; `factors` that perturb the others.
     """
 
+    ends_itself: ClassVar[bool] = True
+
     def __init__(
         self,
         objectives: Sequence[Objective],
@@ -126,14 +129,15 @@ class PBT(SchedulerBase):
     def next(self, running: Sequence[int], *, fresh: bool = True) -> Action:
         if fresh and len(self._members) < self.population:
             return New(self.fidelity.high, {"member": len(self._members), "generation": 0})
-        offers: list[tuple[int, int, Action]] = []
+        offers: list[tuple[int, bool, int, Action]] = []
         for index, member in enumerate(self._members):
             if member.number in self._paused:
-                offers.append((member.step, member.number, Resume(member.number, self.fidelity.high)))
+                offers.append((member.step, True, member.number, Resume(member.number, self.fidelity.high)))
             elif clone := self._clone(index, member):
-                offers.append((clone.step, member.number, clone))
+                # A clone goes before its parent, which would otherwise stay one interval ahead of it to the end.
+                offers.append((clone.step, False, member.number, clone))
         if offers:
-            return min(offers, key=lambda offer: offer[:2])[2]
+            return min(offers, key=lambda offer: offer[:3])[3]
         return self._wait("every member is training" if self._running else "every member is trained", running)
 
     def _clone(self, index: int, member: _Member) -> Clone | None:

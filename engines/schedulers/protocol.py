@@ -40,7 +40,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
@@ -125,7 +125,12 @@ class Scheduler(Protocol):
 
 
 class SchedulerBase:
-    """Who runs and who is paused, by the events told; subclasses add `next`, `_judge`, `_started` and `_told`."""
+    """Who runs and who is paused, by the events told; subclasses add `next`, `_judge`, `_started` and `_told`.
+
+    `ends_itself`: whether it comes to an end while new trials might still begin, so that nothing else need limit it.
+    """
+
+    ends_itself: ClassVar[bool] = False
 
     def __init__(self, objectives: Sequence[Objective], fidelity: Fidelity | None, seed: int):
         if not objectives:
