@@ -39,7 +39,7 @@ class Progress:
         self._lock = threading.Lock()
         self._running: dict[int, tuple[Trial, float]] = {}
         self._done: list[list[Cell]] = []
-        self._count = 0
+        self._counted: set[int] = set()  # a trial that a scheduler lets go on comes by several times
         self._began = time.monotonic()
         self._curves: dict[int, tuple[float, list[float]]] = {}
         self._best = agent.best if len(agent.objectives) == 1 else None
@@ -74,10 +74,10 @@ class Progress:
         curve = [value for _, value in trial.curve]
         with self._lock:
             _, began = self._running.pop(trial.number, (trial, time.monotonic()))
-            self._count += 1
+            self._counted.add(trial.number)
             self._update_best(trial)
             took = time.monotonic() - began
-            self._done = [*self._done[1 - LAST :], self._row(trial, self._outcome(trial), curve, took)]
+            self._done = [*self._done[1 - LAST :], self._row(trial, self._outcome(trial, curve), curve, took)]
             if self._live is None:
                 click.echo(self._plain_line(trial, curve, took), file=self._stream)
 
@@ -91,10 +91,11 @@ class Progress:
     # ------------------------------------------------------------------------------------------ plain lines
 
     def _plain_line(self, trial: Trial, curve: list[float], took: float) -> str:
-        place = f"{self._count}/{self._total}" if self._total else str(self._count)
+        count = len(self._counted)
+        place = f"{count}/{self._total}" if self._total else str(count)
         parts = [
             f"[{place}]".ljust(9 if self._total else 6) + f"trial {trial.number}".ljust(10),
-            (self._values(trial) if trial.values else str(trial.state)).ljust(20),
+            self._result(trial, curve).ljust(31 if self._agent.config.get("scheduler") else 20),
             self._best_text(short=True).ljust(24),
             _chooser(trial).ljust(7),
             render.seconds(took).rjust(7),
@@ -103,6 +104,13 @@ class Progress:
         if trial.error:
             parts.append(f"error: {trial.error}")
         return "  ".join(parts[:1] + [plain(p, render.CELL).ljust(len(p)) for p in parts[1:]]).rstrip()
+
+    def _result(self, trial: Trial, curve: list[float]) -> str:
+        if trial.values:
+            return self._values(trial)
+        if trial.state is State.PAUSED and curve:
+            return f"{self._agent.objectives[0].name} {curve[-1]:.4g} paused at {trial.fidelity}"
+        return str(trial.state)
 
     def _values(self, trial: Trial) -> str:
         pairs = zip(self._agent.objectives, trial.values or (), strict=True)
@@ -116,7 +124,9 @@ class Progress:
 
     # ------------------------------------------------------------------------------------------ the live table
 
-    def _outcome(self, trial: Trial) -> Cell:
+    def _outcome(self, trial: Trial, curve: list[float]) -> Cell:
+        if trial.state is State.PAUSED and curve:
+            return (f"{curve[-1]:.4g} paused at {trial.fidelity}", render.STYLES["paused"])
         if not trial.values:
             return (str(trial.state), render.STYLES.get(str(trial.state), ""))
         return ", ".join(f"{v:.4g}" for v in trial.values)
@@ -134,7 +144,7 @@ class Progress:
         now = time.monotonic()
         with self._lock:
             running = [self._running[n] for n in sorted(self._running)]
-            rows, count = list(self._done), self._count
+            rows, count = list(self._done), len(self._counted)
         for trial, began in running:
             curve = self._curve_of(trial, now)
             outcome: Cell = (f"{curve[-1]:.4g}" if curve else "...", "cyan")

@@ -19,7 +19,7 @@ from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why, values_text
 from tunewright.engines.errors import FixArgument
-from tunewright.engines.types import Objective
+from tunewright.engines.types import Objective, State
 from tunewright.plugins import registry
 from tunewright.prompts.text import plain
 
@@ -67,6 +67,7 @@ def trial_data(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str,
         "attempt": trial.attempt,
         "seed": trial.seed,
         "error": trial.error,
+        "fidelity": trial.fidelity,
         "seconds": took(trial),
     }
 
@@ -171,6 +172,7 @@ def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRec
     pairs += [
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in view.objectives)),
         ("engine", ", ".join(map(str, engine)) if isinstance(engine, list) else str(engine)),
+        *([("scheduler", f"{config['scheduler'][0]}, {span(view)}")] if config.get("scheduler") else []),
         ("advisor", str(config.get("advisor") or "none")),
         ("trials", ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"),
     ]
@@ -180,11 +182,19 @@ def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRec
     return pairs
 
 
+def span(view: StudyView) -> str:
+    """How far trials are trained, in words; empty where the study does not say."""
+    f = view.fidelity
+    return f"{f.name} {f.low} to {f.high}" if f else ""
+
+
 def _trial_table(
     view: StudyView, trials: Sequence[TrialRecord], curves: Mapping[int, Any], leaders: set[int]
 ) -> tuple[list[Column], list[list[render.Cell]]]:
     has_curves = any(curves.values())
     columns = [Column("trial", right=True), *(Column(o.name, right=True) for o in view.objectives)]
+    unit = view.fidelity.name if view.fidelity and has_curves else None
+    columns += [Column(unit, right=True)] if unit else []
     columns += [Column("curve")] if has_curves else []
     columns += [Column("by"), Column("time", right=True), Column("parameters", flexible="wrap")]
     rows: list[list[render.Cell]] = []
@@ -192,11 +202,14 @@ def _trial_table(
         best = "bold" if t.number in leaders else ""
         state: render.Cell = (str(t.state), render.STYLES.get(str(t.state), ""))
         values: list[render.Cell] = [(render.number(v), best) for v in t.values or ()]
+        if t.state is State.PAUSED and curves[t.number]:
+            values = [(f"{render.number(curves[t.number][-1][1])} (paused)", render.STYLES["paused"])]
         values = values or [state, *[""] * (len(view.objectives) - 1)]
+        reached = [f"{curves[t.number][-1][0]:g}" if curves[t.number] else ""] if unit else []
         curve = [render.sparkline([v for _, v in curves[t.number]])] if has_curves else []
         text = values_text(t.params) + (f"  error: {t.error}" if t.error else "")
         by = t.source if t.proposer in (t.source, "user") else t.proposer
-        rows.append([(str(t.number), best), *values, *curve, by,
+        rows.append([(str(t.number), best), *values, *reached, *curve, by,
                      render.seconds(took(t)), text])  # fmt: skip
     return columns, rows
 
