@@ -17,7 +17,7 @@ from tunewright.agent.digest_text import render
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked
 from tunewright.agent.records import Curve, ProposalRecord
-from tunewright.agent.settings import Budget
+from tunewright.agent.settings import Budget, label
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.plugins.hooks import AdviceRequest, Advisor, Completion, Message, Source
@@ -43,6 +43,8 @@ class AdviceDesk:
         self._breaker = Breaker.replay(ended)
         self.last_asked = past[-1].number if past else None
         self.trouble = ended[-1].error if ended else None
+        prompt = load(PURPOSE)
+        self.identity = f"{label(advisor)}, {prompt.name} {prompt.version}"  # whose trust it is
 
     def asked_before(self, number: int) -> int | None:
         """The trial of the last question, None where its answer to trial `number` is stored and not used yet: then

@@ -33,19 +33,18 @@ class Agent:
 
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
-    task: what is being tuned, in words, for the advisor.
-    advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
+    task: what is tuned, in words. advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
         "bohb", "hyperband" and "pbt" name an engine and a scheduler together.
     scheduler: how far each trial is trained: "asha", ("asha", {"eta": 3}) or a Scheduler; needs `fidelity`. None: to
         the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
-    advisor_deadline: seconds of wall clock for one question to the advisor; past it the engine's proposal goes out.
+    advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.
     seed: of every random stream; 0 for a new study.
-    safety: "shared" (the engine learns from all trials) or "strict" (a private engine that never sees advised ones).
+    safety: "shared" (the engine learns from all trials, until advice loses its trust) or "strict" (never of advised ones).
     """
 
     def __init__(
@@ -99,6 +98,7 @@ class Agent:
             "safety": safety,
         }
         record = open_study(self._store, study, given_space, given_objectives, seed, config)
+        self._strict = self._strict or "fell_to_strict" in record.config
         self._view = StudyView(self._store, record)
         self.study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
         self.files = study_files(self._store.path, record)

@@ -3,7 +3,8 @@
 `decide` is a pure function. It sees advice that was already parsed, the engine's proposal, the numbers measured for
 each candidate, and what happened so far; every number it compared stands in its Decision, which the store keeps.
 An advised candidate must pass, in order: schema and bounds, novelty, the learned failure region, and past the seeds
-the acquisition gate. Advice is limited twice: by the number of seeds and by a falling share.
+the acquisition gate. Advice is limited by the number of seeds, by a falling share, and by the trust that its evaluated
+trials have earned: without trust its share is zero, but for a rare probe.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from tunewright.agent.records import ProposalStatus
+from tunewright.agent.trust import UNTRIED, Trust
 from tunewright.engines.types import Proposal
 
-Phase = Literal["seed", "gate"]
+Phase = Literal["seed", "gate", "probe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Policy:
     gate_last: float = 0.9  # ... and at the end
     min_distance: float = 0.01  # to the nearest configuration tried or running
     max_failure_risk: float = 0.5
+    probe_every: int = 20  # trials from one question to the next while trust is low
     rung_share: float | None = None  # several fidelities: advised trials among all that began on the lowest rung
 
     @property
@@ -61,6 +64,7 @@ class Record:
     seeds: int = 0  # advised trials of the seed phase
     advised: int = 0  # advised trials past it
     last_asked: int | None = None  # the trial for which the advisor was last asked past the seeds
+    trust: Trust = UNTRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +153,14 @@ def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | No
     advised = record.seeds + record.advised
     if policy.rung_share is not None and advised + 1 > policy.rung_share * (record.number + 1):
         return None, f"advice fills at most {policy.rung_share:.0%} of the lowest rung"
+    if record.trust.low:
+        since = record.number if record.last_asked is None else record.number - record.last_asked
+        if since < policy.probe_every:
+            return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {policy.probe_every}"
+        return "probe", f"a probe, since trust is low ({record.trust})"
     if startup and record.seeds < policy.seeds and policy.seeding(record.number):
         return "seed", f"seed {record.seeds + 1} of {policy.seeds}"
-    share = policy.share(record.number)
+    share = policy.share(record.number) * record.trust.factor
     turns = record.number - record.seeds + 1
     if record.advised + 1 > share * turns:
         return None, f"advice had {record.advised} of {turns} turns; its share is capped at {share:.2f}"
@@ -167,7 +176,9 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         "seeds_used": record.seeds,
         "seeds_allowed": policy.seeds,
         "advised": record.advised,
-        "share_cap": policy.share(record.number),
+        "share_cap": policy.share(record.number) * record.trust.factor,
+        "trust": record.trust.mean,
+        "evaluated": record.trust.evaluated,
     }
     if phase is None:
         silence = advice.silence or why
@@ -176,7 +187,7 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         silence = advice.silence or "the advisor had no candidate"
         return Decision("engine", _engines_turn(proposals[0], silence), phase, silence=silence, numbers=numbers)
     threshold: float | None = None
-    if phase == "gate":
+    if phase != "seed":
         quantile = policy.gate(record.number)
         numbers["gate_quantile"] = quantile
         if scores.reference:
@@ -198,11 +209,11 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
     if chosen is None:
         reason = _engines_turn(proposals[0], "no advised candidate passed: " + "; ".join(v.reason for v in verdicts))
         return Decision("engine", reason, phase, None, verdicts, advice.silence, numbers)
-    how = (
-        f"advised seed {record.seeds + 1} of {policy.seeds}, in place of a draw made without a model"
-        if phase == "seed"
-        else f"advised, and at or above the {numbers['gate_quantile']:.2f}-quantile of the engine's own candidates"
-    )
+    if phase == "seed":
+        how = f"advised seed {record.seeds + 1} of {policy.seeds}, in place of a draw made without a model"
+    else:
+        how = f"advised, and at or above the {numbers['gate_quantile']:.2f}-quantile of the engine's own candidates"
+        how += f"; {why}" if phase == "probe" else ""
     return Decision("advisor", how, phase, chosen, verdicts, advice.silence, numbers)
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tunewright.agent.records import TrialRecord
+from tunewright.agent.scheduling import Told
+from tunewright.agent.trust import UNTRIED, Result, Trust, earned
 from tunewright.agent.view import StudyView
 from tunewright.engines.failures import failure_risk
+from tunewright.engines.noise import noise_floor
 from tunewright.engines.novelty import distances
 from tunewright.engines.types import Point, Proposal, State
 
+NOISE_EVERY = 10
 LIVE = (State.RUNNING, State.WAITING, State.PAUSED)
 
 
@@ -32,7 +38,12 @@ class History:
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
         self.seconds = 0.0  # of training, summed over finished trials
+        self.results: list[Result] = []  # of engine and advisor, in the order in which they came
         self._event = 0
+        self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the results
+        self._advised_by: dict[int, str] = {}
+        self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
+        self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
         self._by_key: dict[str, int] = {}
         self._row: dict[int, int] = {}  # trial number -> row of _units
         self._units: list[np.ndarray] = []
@@ -64,10 +75,42 @@ class History:
 
     def _count_advice(self, record: TrialRecord) -> None:
         decision = self._store.decision(self._study_id, record.number) or {}
+        self._advised_by[record.number] = decision.get("advisor") or record.proposer
         if decision.get("phase") == "seed":
             self.seeds += 1
         else:
             self.advised += 1
+
+    def judge(self, told: Sequence[Told]) -> None:
+        """Takes in results for `trust`: the first of each trial that engine or advisor proposed."""
+        if len(self._view.objectives) > 1:
+            return  # no order among them to win or lose in
+        for source, observation in told:
+            number, values = observation.number, observation.values
+            if number in self._tried or not (source == "advisor" or observation.own):
+                continue
+            loss = math.inf if values is None else self._view.objectives[0].loss(values[0])
+            self.results.append(Result(number, self._advised_by.get(number), loss, observation.fidelity))
+            self._tried[number] = observation.params
+
+    def trust(self, advisor: str) -> Trust:
+        """What that advisor's evaluated trials have earned."""
+        known, trust = self._trust.get(advisor, (-1, UNTRIED))
+        if known != len(self.results):
+            trust = earned(self.results, advisor, self._noise_floor())
+            self._trust[advisor] = (len(self.results), trust)
+        return trust
+
+    def _noise_floor(self) -> float:
+        """Estimated anew every NOISE_EVERY results, among those of the fidelity that most have."""
+        known, noise = self._noise
+        if len(self.results) - known >= NOISE_EVERY:
+            usual = Counter(r.fidelity for r in self.results).most_common(1)[0][0]
+            usable = [r for r in self.results if r.fidelity == usual and math.isfinite(r.loss)]
+            configs = [self._tried[r.number] for r in usable]
+            noise = noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0
+            self._noise = (len(self.results), noise)
+        return noise
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones. Paused ones are told."""

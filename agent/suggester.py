@@ -27,10 +27,11 @@ from tunewright.agent.records import ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import current_owner
+from tunewright.agent.trust import UNTRIED
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import SpaceExhausted
 from tunewright.engines.schedulers import Begun, Clone, New, Resume
-from tunewright.engines.types import Proposal, State
+from tunewright.engines.types import Observation, Proposal, State
 from tunewright.plugins.hooks import KnowsDefaults, Source
 
 USER = Source("user")
@@ -73,10 +74,9 @@ class Suggester:
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
         self._history = History(view)
-        modelled = (
-            view.fidelity if scheduler else None
-        )  # where every trial is trained to the end it tells nothing apart
-        self._lineup = Lineup(order, view.space, view.objectives, view.record.seed, modelled)
+        self._order = order
+        self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
+        self._lineup = self._new_lineup()
 
     def next(self, fresh: bool = True) -> TrialRecord:
         """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on.
@@ -105,7 +105,32 @@ class Suggester:
             self._history.rested = self._scheduler.rested()
         else:
             told = [Told(r.source, self._view.observation(r)) for r in ended]
-        self._lineup.tell([t.observation for t in told if not (self._strict and t.source == "advisor")])
+        self._history.judge(told)
+        self._told += told
+        self._lineup.tell(self._heard(told))
+        self._check_trust()
+
+    def _heard(self, told: Sequence[Told]) -> list[Observation]:
+        """What the engines are told: in strict mode nothing of advised trials."""
+        return [t.observation for t in told if not (self._strict and t.source == "advisor")]
+
+    def _check_trust(self) -> None:
+        """Advice that lost its trust also leaves the engine's history: a private engine starts on its own trials."""
+        if self._strict or self._desk is None or any(choice.made for choice in self._order):
+            return
+        trust = self._history.trust(self._desk.identity)
+        if trust.low:
+            self._strict = True
+            fell = {"at": self._history.created, "trust": str(trust)}
+            config = {**self._view.record.config, "fell_to_strict": fell}
+            self._view.record = self._store.update_config(self._study_id, config)
+            self._lineup = self._new_lineup()
+            self._lineup.tell(self._heard(self._told))
+
+    def _new_lineup(self) -> Lineup:
+        view = self._view
+        modelled = view.fidelity if self._scheduler else None  # else all are trained to the end
+        return Lineup(self._order, view.space, view.objectives, view.record.seed, modelled)
 
     def _check_seconds(self) -> None:
         seconds = self._budget.seconds
@@ -229,6 +254,7 @@ class Suggester:
             self._history.seeds,
             self._history.advised,
             self._desk.asked_before(self._history.created) if self._desk else None,
+            self._history.trust(self._desk.identity) if self._desk else UNTRIED,
         )
         advice, scores = self._advice(record, index, asked)
         decision = decide(advice, [asked.proposal], scores, record, self._policy)
@@ -280,8 +306,8 @@ class Suggester:
         if self._desk is None:
             return Advice(silence="the study has no advisor"), Scores()
         phase, silence = turn(asked.proposal, record, self._policy)
-        reference = self._lineup.reference(index) if phase == "gate" else ()
-        if phase == "gate" and not reference:
+        reference = self._lineup.reference(index) if phase in ("gate", "probe") else ()
+        if phase in ("gate", "probe") and not reference:
             phase, silence = None, "nothing is known yet that advice could be checked against"
         if phase is None:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
@@ -312,7 +338,12 @@ class Suggester:
             resume_from=action.parent if isinstance(action, Clone) else None,
             owner=current_owner(),
             action=None if action is None else action_to_dict(action),
-            decision={**draft.decision.to_dict(), "faults": list(draft.faults), "held": draft.held_id},
+            decision={
+                **draft.decision.to_dict(),
+                "faults": list(draft.faults),
+                "held": draft.held_id,
+                "advisor": self._desk.identity if self._desk and draft.decision.source == "advisor" else None,
+            },
             proposals=draft.proposals,
             updates=draft.updates or {},
             taken_proposal=next((i for i, p in enumerate(draft.proposals) if p.status == "taken"), None),

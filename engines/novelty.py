@@ -17,7 +17,11 @@ def distances(space: Space, config: Mapping[str, Any], units: np.ndarray) -> np.
     The root mean square over the parameters that are active in either: the difference in units of the range, 1 for
     different categories and for a parameter that only one of the two has (Gower 1971, with squares).
     """
-    own = space.encode([config])[0]
+    return distances_between(space, space.encode([config])[0], units)
+
+
+def distances_between(space: Space, own: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """(n,) the same from a row (d,) that is encoded already."""
     categorical = np.array([isinstance(p, Categorical) for p in space.parameters.values()])
     # The middles of the first and last of m bins are 1 - 1/m apart.
     counts = np.array([p.count for p in space.parameters.values()], dtype=float)

@@ -1,0 +1,160 @@
+"""Earned trust: what evaluated advice does to the share of later advice, and the fall to a private engine."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunewright.agent import Agent, Budget, Float
+from tunewright.agent.arbiter import Policy, Record, turn
+from tunewright.agent.testing import FakeAdvisor
+from tunewright.agent.trust import Result, Trust, earned
+from tunewright.engines import Float as FloatParameter
+from tunewright.engines import Proposal, Space
+from tunewright.engines.noise import noise_floor
+
+MODEL = Proposal({"x": 0.1})
+POLICY = Policy(budget=100)
+BAD = Trust(2.0, 6.0, 4)
+
+
+def history(losses, advised):
+    return [Result(i, "a" if i in advised else None, loss) for i, loss in enumerate(losses)]
+
+
+def test_an_untried_advisor_counts_as_much_as_the_engine():
+    trust = earned([], "a")
+    assert (trust.mean, trust.factor, trust.evaluated) == (0.5, 1.0, 0)
+
+
+def test_winning_raises_and_losing_lowers_it():
+    losses = [5.0, 4.0, 1.0, 6.0, 5.5]
+    assert earned(history(losses, {2}), "a").mean == pytest.approx(3 / 5)
+    assert earned(history([-x for x in losses], {2}), "a").mean == pytest.approx(2 / 5)
+
+
+def test_two_lost_trials_take_the_whole_share():
+    results = history([1.0, 2.0, 9.0, 1.5, 8.0, 2.5], {2, 4})
+    assert earned(results, "a").low
+
+
+def test_ties_inside_the_noise_floor_count_half():
+    results = history([1.0, 1.1, 0.95, 1.05], {2})
+    assert earned(results, "a", noise=0.2).mean == pytest.approx(0.5)
+    assert earned(results, "a", noise=0.01).mean > 0.5
+
+
+def test_failures_lose_against_results_and_tie_with_failures():
+    assert earned(history([1.0, math.inf, 2.0], {1}), "a").mean == pytest.approx(2 / 5)
+    assert earned(history([math.inf, math.inf], {1}), "a").mean == pytest.approx(0.5)
+
+
+def test_old_merit_fades():
+    good_then_bad = [(0.0, True), (1.0, False)] * 6 + [(9.0, True), (1.0, False)] * 8
+    losses, flags = zip(*good_then_bad, strict=True)
+    advised = {i for i, flag in enumerate(flags) if flag}
+    means = [earned(history(losses[:n], advised), "a").mean for n in (12, 28)]
+    assert means[0] > 0.6
+    assert means[1] < 0.35
+
+
+def test_only_results_of_one_fidelity_are_compared():
+    results = [Result(0, None, 1.0, 9), Result(1, "a", 5.0, 1), Result(2, None, 6.0, 1)]
+    assert earned(results, "a").mean == pytest.approx(3 / 5)
+
+
+def test_each_advisor_earns_its_own():
+    results = [Result(0, None, 1.0), Result(1, "a", 5.0), Result(2, "b", 0.5)]
+    assert earned(results, "a").mean < 0.5 < earned(results, "b").mean
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(-5, 5) | st.just(math.inf)), max_size=40), st.floats(0, 2))
+def test_trust_is_a_probability_and_its_factor_a_share(rows, noise):
+    trust = earned([Result(i, "a" if flag else None, loss) for i, (flag, loss) in enumerate(rows)], "a", noise)
+    assert 0 < trust.mean < 1
+    assert 0 <= trust.factor <= 1
+    assert trust.low == (trust.factor == 0)
+
+
+def test_low_trust_leaves_one_probe_in_twenty():
+    assert turn(MODEL, Record(30, 5, 3, 20, BAD), POLICY)[0] is None
+    assert turn(MODEL, Record(40, 5, 3, 20, BAD), POLICY)[0] == "probe"
+    assert "trust" in turn(MODEL, Record(30, 5, 3, 20, BAD), POLICY)[1]
+
+
+def test_low_trust_ends_the_seeds():
+    startup = Proposal({"x": 0.1}, tags={"phase": "startup"})
+    assert turn(startup, Record(3, 2, 0, 2, BAD), POLICY)[0] is None
+
+
+def objective(x):
+    return (x - 0.3) ** 2
+
+
+def run(advisor, trials=60, **options):
+    agent = Agent(
+        {"x": Float(0, 1), "y": Float(0, 1)}, metric="loss", engine="tpe", advisor=advisor, store=None,
+        budget=Budget(trials=trials), **options,
+    )  # fmt: skip
+    for _ in range(trials):
+        trial = agent.suggest()
+        agent.observe(trial, objective(trial["x"]) + 0.1 * trial["y"])
+    return agent
+
+
+def worst(request):
+    """Always near the worst corner, never the same point twice."""
+    worst.n += 1
+    rng = np.random.default_rng(worst.n)
+    return [{"x": 1 - 0.05 * rng.random(), "y": 1 - 0.05 * rng.random()}]
+
+
+def test_bad_advice_is_soon_left_out_and_the_engine_goes_on_alone():
+    worst.n = 0
+    agent = run(FakeAdvisor(worst))
+    advised = [t.number for t in agent.trials if t.source == "advisor"]
+    assert 1 <= len(advised) <= 5
+    assert agent.config["fell_to_strict"]["at"] <= 20
+    assert "trust in the advisor is low" in agent.trials[30].reason
+    assert agent.best.value < 0.05
+
+
+def test_good_advice_keeps_its_share():
+    rng = np.random.default_rng(0)
+    agent = run(FakeAdvisor(lambda request: [{"x": 0.3 + 0.05 * rng.normal(), "y": 0.05 * rng.random()}]))
+    assert "fell_to_strict" not in agent.config
+    assert len([t for t in agent.trials if t.source == "advisor"]) >= 6
+
+
+def test_the_fall_is_remembered(tmp_path):
+    worst.n = 0
+    path = tmp_path / "s.db"
+    given = {"metric": "loss", "engine": "tpe", "budget": Budget(trials=60), "store": path}
+    space = {"x": Float(0, 1), "y": Float(0, 1)}
+    first = Agent(space, advisor=FakeAdvisor(worst), **given)
+    for _ in range(25):
+        trial = first.suggest()
+        first.observe(trial, objective(trial["x"]) + 0.1 * trial["y"])
+    fell = first.config["fell_to_strict"]
+    first.close()
+    again = Agent(space, advisor=FakeAdvisor(worst), **given)
+    assert again.config["fell_to_strict"] == fell
+    assert again._strict
+
+
+def test_noise_is_measured_from_repeats_and_from_neighbours():
+    space = Space({"x": FloatParameter(0, 1), "y": FloatParameter(0, 1)})
+    rng = np.random.default_rng(3)
+    configs = space.sample(rng, 200)
+    clean = np.array([(c["x"] - 0.4) ** 2 + c["y"] for c in configs])
+    found = noise_floor(space, configs, clean + 0.1 * rng.normal(size=200))
+    assert 0.06 < found < 0.16
+    assert noise_floor(space, configs, clean) < 0.05
+    twice = configs[:20] * 2
+    repeated = np.concatenate([clean[:20], clean[:20]]) + 0.1 * rng.normal(size=40)
+    assert 0.06 < noise_floor(space, twice, repeated) < 0.15
+    assert noise_floor(space, configs[:5], clean[:5]) is None
