@@ -33,7 +33,8 @@ class Agent:
 
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
-    task: what is tuned, in words. advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
+    task: what is tuned, in words, for the advisor.
+    advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
         "bohb", "hyperband" and "pbt" name an engine and a scheduler together.
     scheduler: how far each trial is trained: "asha", ("asha", {"eta": 3}) or a Scheduler; needs `fidelity`. None: to
@@ -44,7 +45,7 @@ class Agent:
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.
     seed: of every random stream; 0 for a new study.
-    safety: "shared" (the engine learns from all trials, until advice loses its trust) or "strict" (never of advised ones).
+    safety: "shared" (the engine learns from all trials, until advice loses its trust) or "strict" (of its own alone).
     """
 
     def __init__(
@@ -85,15 +86,13 @@ class Agent:
                 chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
-        config: dict[str, Any] = {
+        config = {
             "task": task,
             "advisor": settings.label(self._advisor) if self._advisor else None,
             "engine": plain(engine),
             "scheduler": chosen.to_config() if chosen else None,
             "fidelity": [fidelity.name, fidelity.low, fidelity.high] if fidelity else None,
-            "budget": {
-                k: v for k in ("trials", "seconds", "tokens", "usd") if (v := getattr(self.budget, k)) is not None
-            },
+            "budget": self.budget.to_config(),
             "advisor_deadline": advisor_deadline,
             "safety": safety,
         }

@@ -56,6 +56,9 @@ class Budget:
                 fix="use seconds",
             )
 
+    def to_config(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     @property
     def assumed_trials(self) -> int:
         return self.trials or ASSUMED_TRIALS
