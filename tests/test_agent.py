@@ -330,9 +330,12 @@ def test_an_engine_that_breaks_anywhere_costs_itself_and_not_the_study(method: s
 
     space = Space(SPACE)
     engine = type("Fragile", (GP,), {method: breaks})(space, [Objective("val_loss")], 0)
-    advisor = FakeAdvisor(
-        lambda request: [dict(c) for c in space.sample(np.random.default_rng(len(advisor.requests)), 3)]
-    )
+
+    def good(request):
+        drawn = space.sample(np.random.default_rng(len(advisor.requests)), 60)
+        return sorted(drawn, key=objective)[:3]
+
+    advisor = FakeAdvisor(good)  # bad advice would lose its trust before the engine is asked to judge it
     agent = Agent(space, metric="val_loss", engine=engine, advisor=advisor, store=None, budget=Budget(trials=30))
     agent.tune(objective)
     assert len(agent.trials) == 30
