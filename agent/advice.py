@@ -6,6 +6,7 @@ seeds wait as open proposals until their turn, and so do the candidates of a tri
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class AdviceDesk:
         self._breaker = Breaker.replay(ended)
         self.last_asked = past[-1].number if past else None
         self.trouble = ended[-1].error if ended else None
+        self.sleep = time.sleep  # between attempts
         prompt = load(PURPOSE)
         self.identity = f"{label(advisor)}, {prompt.name} {prompt.version}"  # whose trust it is
 
@@ -101,6 +103,7 @@ class AdviceDesk:
             parse=lambda text: parse_propose(text, space, wanted),
             ledger=_Ledger(self._store, self._study_id, number, self.advisor, prompt, self._budget),
             deadline=self._deadline,
+            sleep=self.sleep,
         )
         self.trouble = done.error
         self._breaker.record(Outcome(number, done.error, done.retryable))

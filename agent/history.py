@@ -39,7 +39,7 @@ class History:
         self.advised = 0  # advised trials past it
         self.seconds = 0.0  # of training, summed over finished trials
         self.results: list[Result] = []  # of engine and advisor, in the order in which they came
-        self._event = 0
+        self.event = 0  # the latest end of a trial that is known
         self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the results
         self._advised_by: dict[int, str] = {}
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
@@ -62,8 +62,8 @@ class History:
             self._row[record.number] = len(self._units)
             self._units.append(self.space.encode([free])[0])
         new = []
-        for record in self._store.finished_since(self._study_id, self._event):
-            self._event = record.event or self._event
+        for record in self._store.finished_since(self._study_id, self.event):
+            self.event = record.event or self.event
             self.seconds += (record.finished or 0.0) - (record.started or record.finished or 0.0)
             if (fitted := self._view.fit(record)) is not None:
                 self._failed[record.number] = record.state is State.FAILED

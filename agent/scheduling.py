@@ -32,6 +32,9 @@ PAIRS: Mapping[str, tuple[str, str]] = {
 _ACTIONS: Mapping[str, type[Begun]] = {"new": New, "resume": Resume, "clone": Clone}
 
 
+_BESIDE = ("kind", "fresh", "as_of")
+
+
 class Told(NamedTuple):
     """What engines hear of one trial, and who proposed it."""
 
@@ -98,14 +101,14 @@ def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:
     return alone, (paired, dict(options))
 
 
-def action_to_dict(action: Begun) -> dict[str, Any]:
-    """An action as the store keeps it with the event that carried it out."""
-    return {"kind": type(action).__name__.lower(), **asdict(action)}
+def action_to_dict(action: Begun, fresh: bool, as_of: int) -> dict[str, Any]:
+    """An action as the store keeps it with the event that carried it out: with whether a new trial might have begun
+    instead, and the latest event that was known."""
+    return {"kind": type(action).__name__.lower(), "fresh": fresh, "as_of": as_of, **asdict(action)}
 
 
 def _action(data: Mapping[str, Any]) -> Begun:
-    fields = dict(data)
-    return _ACTIONS[fields.pop("kind")](**fields)
+    return _ACTIONS[data["kind"]](**{name: value for name, value in data.items() if name not in _BESIDE})
 
 
 @dataclass(slots=True)
@@ -134,7 +137,7 @@ class SchedulerDesk:
         self._view, self._store, self._study_id = view, view.store, view.record.id
         self._metric = view.objectives[0].name
         self._lock = threading.RLock()
-        self._event = 0
+        self.event = 0  # the latest that is known
         self._runs: dict[int, _Run] = {}
         self._running: dict[int, _Run] = {}
         self._curves: dict[int, list[Point]] = {}  # of running trials that were judged here
@@ -225,8 +228,8 @@ class SchedulerDesk:
     def sync(self) -> None:
         """Reads what happened since the last call, here or in another process."""
         with self._lock:
-            for event in self._store.events(self._study_id, self._event):
-                self._event = event.id
+            for event in self._store.events(self._study_id, self.event):
+                self.event = event.id
                 if event.number is not None:
                     self._happened(event.number, event)
 

@@ -51,6 +51,7 @@ class _Draft:
     queue_id: int | None = None
     held_id: int | None = None  # the private engine's proposal that stood before the arbiter again
     faults: Sequence[str] = ()
+    defaults: Sequence[str] = ()  # parameters of trial 0 whose value the advisor knew
 
 
 class Suggester:
@@ -163,10 +164,10 @@ class Suggester:
                     action.number,
                     action.to,
                     owner=current_owner(),
-                    action=action_to_dict(action),
+                    action=action_to_dict(action, spent is None, scheduler.event),
                 )
             if isinstance(action, Clone):
-                return self._clone(action, scheduler)
+                return self._clone(action, scheduler, spent is None)
             if isinstance(action, New):
                 try:
                     return self._write(self._draft(action.fidelity), action)
@@ -185,7 +186,7 @@ class Suggester:
                     running=running,
                 )
 
-    def _clone(self, action: Clone, scheduler: SchedulerDesk) -> TrialRecord:
+    def _clone(self, action: Clone, scheduler: SchedulerDesk, fresh: bool) -> TrialRecord:
         """A trial that goes on from another's checkpoint, which is copied before the trial exists, so that the step
         kept with it is the copied one's."""
         number = self._history.created
@@ -197,7 +198,7 @@ class Suggester:
         reason = f"goes on from trial {action.parent} after step {action.step} with changed parameters ({words})"
         draft = _Draft(Decision("engine", reason), action.params, scheduler.choice.name)
         try:
-            record = self._write(draft, action)
+            record = self._write(draft, action, fresh)
         except BaseException:
             if copy is not None:
                 copy.drop()
@@ -245,7 +246,8 @@ class Suggester:
             told.append(f"{', '.join(advised)} by {settings.label(advisor)}")
         if len(users) + len(advised) < len(params):
             told.append("the rest in the middle of its range")
-        return _Draft(Decision("default", f"the default configuration: {'; '.join(told)}"), params, USER.name)
+        decision = Decision("default", f"the default configuration: {'; '.join(told)}")
+        return _Draft(decision, params, USER.name, defaults=advised)
 
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> _Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
@@ -324,8 +326,9 @@ class Suggester:
         )
         return advice, Scores(measured, reference)
 
-    def _write(self, draft: _Draft, action: Begun | None = None) -> TrialRecord:
+    def _write(self, draft: _Draft, action: Begun | None = None, fresh: bool = True) -> TrialRecord:
         number = self._history.created
+        as_of = self._scheduler.event if self._scheduler else self._history.event
         to_the_end = self._view.fidelity.high if self._view.fidelity else None
         return self._store.create_trial(
             self._study_id,
@@ -337,11 +340,13 @@ class Suggester:
             fidelity=to_the_end if action is None or isinstance(action, Resume) else action.fidelity,
             resume_from=action.parent if isinstance(action, Clone) else None,
             owner=current_owner(),
-            action=None if action is None else action_to_dict(action),
+            action=None if action is None else action_to_dict(action, fresh, as_of),
             decision={
                 **draft.decision.to_dict(),
                 "faults": list(draft.faults),
                 "held": draft.held_id,
+                "as_of": as_of,
+                "defaults": list(draft.defaults),
                 "advisor": self._desk.identity if self._desk and draft.decision.source == "advisor" else None,
             },
             proposals=draft.proposals,
