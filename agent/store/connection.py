@@ -33,6 +33,15 @@ def sqlite_version() -> tuple[int, ...]:
     return tuple(int(part) for part in sqlite3.sqlite_version.split("."))
 
 
+def open_raw(path: Path, *, write: bool = True) -> Any:
+    """SQLite's own connection, for a file that may be damaged: nothing of it is checked or prepared."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if write else 'ro'}", uri=True)
+    connection.isolation_level = None
+    # Half a character that damage left in a text must not end its reading.
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    return connection
+
+
 class Connection:
     """One SQLite connection, shared by the threads of one process and opened anew in a forked child.
 

@@ -25,6 +25,12 @@ def rebuild(events: Iterable[Event]) -> dict[int, TrialRecord]:
         if event.kind == "trial_created":
             started = event.payload["created"]
             trials[event.number] = {"number": event.number, "state": State.RUNNING, "started": started, **facts}
+        elif event.kind == "trial_recovered":
+            trials[event.number] = {"number": event.number, **facts}
+            if State(facts["state"]).finished:
+                trials[event.number]["event"] = event.id
+        elif event.number not in trials:
+            continue  # its beginning was lost
         elif event.kind in ("trial_changed", "trial_paused", "trial_requeued", "trial_resumed"):
             trials[event.number] |= facts
         elif event.kind == "trial_finished":
