@@ -1,0 +1,132 @@
+"""Where trials fail, in words: conditions, and pairs of them, that hold far more failures than chance would put there.
+
+Subgroup discovery (Klösgen 1996) over conditions of at most two parameters; a subgroup is ranked by the hypergeometric
+tail, the chance of as many failures among as many trials, multiplied by the number of subgroups looked at (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from tunewright.engines.parameters import Categorical
+from tunewright.engines.space import Space
+from tunewright.engines.types import Params
+
+CUTS = 12  # thresholds per number
+MIN_FAILED = 3
+MAX_CHANCE = 0.01
+PURITY = 0.6  # of the trials inside must have failed
+BEST_PAIRED = 40  # single conditions that are tried in pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """`parameter` `relation` `value`, with relation one of ">=", "<=" and "=="."""
+
+    parameter: str
+    relation: str
+    value: object
+
+    def __str__(self) -> str:
+        value = f"{self.value:.3g}" if isinstance(self.value, float) else repr(self.value)
+        return f"{self.parameter} {'is' if self.relation == '==' else self.relation} {value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """`failed` of the `tried` trials inside failed; `chance` is what luck alone would explain, at most."""
+
+    bounds: tuple[Bound, ...]
+    failed: int
+    tried: int
+    chance: float
+
+    def __str__(self) -> str:
+        return f"{' and '.join(map(str, self.bounds))}: {self.failed} of {self.tried} trials failed"
+
+
+def failure_regions(space: Space, configs: Sequence[Params], failed: np.ndarray, most: int = 3) -> list[Region]:
+    """The regions that explain the failures (n,), most telling first, each for failures that none before it holds."""
+    failed = np.asarray(failed, dtype=bool)
+    units = space.encode(configs)
+    out: list[Region] = []
+    left = failed.copy()
+    while len(out) < most and left.sum() >= MIN_FAILED:
+        # Trials that an earlier region explains are set aside, failed or not: they say nothing about another cause.
+        open_ = ~_inside(out, units, space) if out else np.ones(len(units), dtype=bool)
+        region = _best(space, units, failed & open_, open_)
+        if region is None:
+            break
+        out.append(region)
+        left = failed & ~_inside(out, units, space)
+    return out
+
+
+def _best(space: Space, units: np.ndarray, failed: np.ndarray, open_: np.ndarray) -> Region | None:
+    singles = [(bound, inside & open_) for bound, inside in _conditions(space, units)]
+    looked = len(singles)
+    ranked = sorted(((_chance(inside, failed, open_), k) for k, (_, inside) in enumerate(singles)))
+    found = [(chance, (k,), singles[k][1]) for chance, k in ranked]
+    for (_, a), (_, b) in combinations(ranked[:BEST_PAIRED], 2):
+        if singles[a][0].parameter != singles[b][0].parameter:
+            inside = singles[a][1] & singles[b][1]
+            found.append((_chance(inside, failed, open_), (a, b), inside))
+            looked += 1
+    for chance, which, inside in sorted(found, key=lambda f: (f[0], len(f[1]))):
+        tried, bad = int(inside.sum()), int((inside & failed).sum())
+        if chance * looked > MAX_CHANCE:
+            return None
+        if bad >= MIN_FAILED and bad >= PURITY * tried:
+            return Region(tuple(singles[k][0] for k in which), bad, tried, min(1.0, chance * looked))
+    return None
+
+
+def _conditions(space: Space, units: np.ndarray) -> list[tuple[Bound, np.ndarray]]:
+    """Every condition on one parameter, with the trials (n,) that meet it."""
+    out = []
+    for (name, parameter), column in zip(space.parameters.items(), units.T, strict=True):
+        active = ~np.isnan(column)
+        if isinstance(parameter, Categorical):
+            for choice in parameter.choices:
+                inside = active & np.isclose(column, parameter.to_unit(choice))
+                out.append((Bound(name, "==", choice), inside))
+            continue
+        values = np.unique(column[active])
+        if len(values) < 2:
+            continue
+        middles = (values[1:] + values[:-1]) / 2
+        for cut in middles[np.unique(np.linspace(0, len(middles) - 1, CUTS).astype(int))]:
+            above, below = values[values > cut][0], values[values < cut][-1]
+            with np.errstate(invalid="ignore"):
+                out.append((Bound(name, ">=", parameter.from_unit(float(above))), active & (column > cut)))
+                out.append((Bound(name, "<=", parameter.from_unit(float(below))), active & (column < cut)))
+    return out
+
+
+def _chance(inside: np.ndarray, failed: np.ndarray, open_: np.ndarray) -> float:
+    """P(at least as many failures among as many trials drawn without looking)."""
+    from scipy.stats import hypergeom
+
+    bad = int((inside & failed).sum())
+    if bad == 0:
+        return 1.0
+    return float(hypergeom.sf(bad - 1, int(open_.sum()), int(failed.sum()), int(inside.sum())))
+
+
+def _inside(regions: Sequence[Region], units: np.ndarray, space: Space) -> np.ndarray:
+    out = np.zeros(len(units), dtype=bool)
+    for region in regions:
+        every = np.ones(len(units), dtype=bool)
+        for bound in region.bounds:
+            column = units[:, space.names.index(bound.parameter)]
+            at = space.parameters[bound.parameter].to_unit(bound.value)  # type: ignore[arg-type]
+            with np.errstate(invalid="ignore"):
+                every &= {
+                    "==": np.isclose(column, at), ">=": column >= at - 1e-9, "<=": column <= at + 1e-9
+                }[bound.relation]  # fmt: skip
+        out |= every
+    return out
