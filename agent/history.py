@@ -102,9 +102,9 @@ class History:
         return trust
 
     def _noise_floor(self) -> float:
-        """Estimated anew every NOISE_EVERY results, among those of the fidelity that most have."""
+        """Estimated anew with every tenth more results, among those of the fidelity that most have."""
         known, noise = self._noise
-        if len(self.results) - known >= NOISE_EVERY:
+        if len(self.results) - known >= max(NOISE_EVERY, known // 10):
             usual = Counter(r.fidelity for r in self.results).most_common(1)[0][0]
             usable = [r for r in self.results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]

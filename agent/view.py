@@ -73,6 +73,15 @@ class StudyView:
         observations = [self.observation(fitted) for r in complete if (fitted := self.fit(r)) is not None]
         return importance(self.space, observations, self.objectives[0], self.record.seed)
 
+    def noise_floor(self) -> float | None:
+        """One standard deviation of the first objective between equal runs, None where too little is known."""
+        from tunewright.engines.noise import noise_floor
+
+        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
+        fitted = [f for r in complete if (f := self.fit(r)) is not None and f.values is not None]
+        losses = np.array([self.objectives[0].loss(f.values[0]) for f in fitted if f.values])
+        return noise_floor(self.space, [self.space.free(f.params) for f in fitted], losses)
+
     def fit(self, record: TrialRecord) -> TrialRecord | None:
         """The trial in today's space, None when it lies outside.
 

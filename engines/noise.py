@@ -1,4 +1,4 @@
-"""How much of a metric is luck: the standard deviation between equal runs, from repeats or from neighbours."""
+"""How much of a metric is luck: the standard deviation between equal runs, from repeats or from a model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunewright.engines.novelty import distances_between
 from tunewright.engines.space import Space
 from tunewright.engines.types import Params
 
-NEIGHBOURS = 10
-MIN_TRIALS = 30  # below, the intercept of the Gamma test is itself mostly noise
-MAX_TRIALS = 200
+MIN_TRIALS = 15  # below, a model cannot tell noise from roughness
+MAX_TRIALS = 120
 
 
 def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float | None:
     """One standard deviation of the losses (n,), all finite and of one fidelity, that no configuration explains; None
     where too little is known.
 
-    Repeated configurations are pooled. Without any, the Gamma test (Stefánsson, Končar and Jones 1997): over the p-th
-    nearest neighbours, p = 1..10, half the mean squared difference of the losses is regressed on the mean squared
-    distance; its value at distance zero estimates the variance of the noise.
+    Repeated configurations are pooled. Without any it is the noise of the Gaussian process that explains the losses
+    best (Rasmussen and Williams 2006, section 5.4), fitted to at most MAX_TRIALS of them: the best, the latest, and
+    others spread out.
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for config, loss in zip(configs, losses, strict=True):
@@ -33,17 +31,16 @@ def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> 
         return float(np.sqrt(squares / sum(len(g) - 1 for g in repeated)))
     if len(losses) < MIN_TRIALS:
         return None
-    return _gamma_test(space, configs[-MAX_TRIALS:], np.asarray(losses, dtype=float)[-MAX_TRIALS:])
+    return _unexplained(space, configs, np.asarray(losses, dtype=float))
 
 
-def _gamma_test(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:
-    units = space.encode(configs)
-    squared = np.array([distances_between(space, row, units) for row in units]) ** 2
-    np.fill_diagonal(squared, np.inf)
-    order = np.argsort(squared, axis=1)[:, :NEIGHBOURS]
-    delta = np.take_along_axis(squared, order, axis=1).mean(axis=0)
-    gamma = ((losses[order] - losses[:, None]) ** 2).mean(axis=0) / 2
-    if np.ptp(delta) == 0:
-        return 0.0
-    _, intercept = np.polyfit(delta, gamma, 1)
-    return float(np.sqrt(max(0.0, float(intercept))))
+def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:
+    from tunewright.engines.gp.encoding import Encoding
+    from tunewright.engines.gp.model import standardize, subset
+    from tunewright.engines.gp.regression import fit
+
+    encoding = Encoding(space, with_fidelity=False)
+    features = encoding.features(encoding.encode(configs))
+    keep = subset(features, losses, MAX_TRIALS)
+    scaled, _, unit = standardize(losses[keep])
+    return float(np.sqrt(fit(features[keep], encoding.groups, scaled).noise)) * unit

@@ -16,7 +16,7 @@ from tunewright.engines.parameters import Categorical
 from tunewright.engines.space import Space
 from tunewright.engines.types import Params
 
-CUTS = 12  # thresholds per number
+CUTS = 32  # thresholds per number
 MIN_FAILED = 3
 MAX_CHANCE = 0.01
 PURITY = 0.6  # of the trials inside must have failed
@@ -68,20 +68,20 @@ def failure_regions(space: Space, configs: Sequence[Params], failed: np.ndarray,
 
 def _best(space: Space, units: np.ndarray, failed: np.ndarray, open_: np.ndarray) -> Region | None:
     singles = [(bound, inside & open_) for bound, inside in _conditions(space, units)]
-    looked = len(singles)
-    ranked = sorted(((_chance(inside, failed, open_), k) for k, (_, inside) in enumerate(singles)))
-    found = [(chance, (k,), singles[k][1]) for chance, k in ranked]
-    for (_, a), (_, b) in combinations(ranked[:BEST_PAIRED], 2):
-        if singles[a][0].parameter != singles[b][0].parameter:
-            inside = singles[a][1] & singles[b][1]
-            found.append((_chance(inside, failed, open_), (a, b), inside))
-            looked += 1
-    for chance, which, inside in sorted(found, key=lambda f: (f[0], len(f[1]))):
-        tried, bad = int(inside.sum()), int((inside & failed).sum())
-        if chance * looked > MAX_CHANCE:
+    if not singles:
+        return None
+    alone = _chances([inside for _, inside in singles], failed, open_)
+    ranked = np.argsort(alone, kind="stable")[:BEST_PAIRED].tolist()
+    which = [(k,) for k in range(len(singles))]
+    which += [(a, b) for a, b in combinations(ranked, 2) if singles[a][0].parameter != singles[b][0].parameter]
+    insides = [np.logical_and.reduce([singles[k][1] for k in ks]) for ks in which]
+    chances = np.minimum(1.0, _chances(insides, failed, open_) * len(which))
+    for i in np.lexsort(([len(ks) for ks in which], chances)):
+        tried, bad = int(insides[i].sum()), int((insides[i] & failed).sum())
+        if chances[i] > MAX_CHANCE:
             return None
         if bad >= MIN_FAILED and bad >= PURITY * tried:
-            return Region(tuple(singles[k][0] for k in which), bad, tried, min(1.0, chance * looked))
+            return Region(tuple(singles[k][0] for k in which[i]), bad, tried, float(chances[i]))
     return None
 
 
@@ -107,14 +107,13 @@ def _conditions(space: Space, units: np.ndarray) -> list[tuple[Bound, np.ndarray
     return out
 
 
-def _chance(inside: np.ndarray, failed: np.ndarray, open_: np.ndarray) -> float:
-    """P(at least as many failures among as many trials drawn without looking)."""
+def _chances(insides: Sequence[np.ndarray], failed: np.ndarray, open_: np.ndarray) -> np.ndarray:
+    """(m,) P(at least as many failures among as many trials drawn without looking)."""
     from scipy.stats import hypergeom
 
-    bad = int((inside & failed).sum())
-    if bad == 0:
-        return 1.0
-    return float(hypergeom.sf(bad - 1, int(open_.sum()), int(failed.sum()), int(inside.sum())))
+    stacked = np.array(insides)
+    bad, tried = (stacked & failed).sum(axis=1), stacked.sum(axis=1)
+    return hypergeom.sf(bad - 1, int(open_.sum()), int(failed.sum()), tried)
 
 
 def _inside(regions: Sequence[Region], units: np.ndarray, space: Space) -> np.ndarray:
