@@ -86,6 +86,7 @@ class AdviceDesk:
             fidelity=self.view.fidelity,
             curves=self._curves(history),
             rejected=self._rejected(),
+            notes=self.view.record.config.get("notes", ()),
         )
         static, changing = render(facts)
         system, user = prompt.render(study=static, history=changing)

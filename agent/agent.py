@@ -12,6 +12,7 @@ from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import difference, open_study, plain, stored_scheduler, study_files
+from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
 from tunewright.agent.scheduling import SchedulerDesk, scheduler_of, split_pair
@@ -20,15 +21,14 @@ from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
 from tunewright.agent.view import StudyView
-from tunewright.agent.why import Why
 from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
 from tunewright.engines.schedulers import PBT
 from tunewright.engines.space import Space
-from tunewright.engines.types import Fidelity, Objective, Params, Point, State, Verdict
+from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
 
-class Agent:
+class Agent(StudyReader):
     """Tunes one study. Every trial, curve, proposal, decision, prompt and answer is kept in one SQLite file.
 
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
@@ -127,15 +127,6 @@ class Agent:
         self._scheduler = SchedulerDesk(self._view, chosen) if chosen is not None else None
         given = (self._view, self._engine, self._desk, self._task, self.budget, self._strict)
         return Suggester(*given, scheduler=self._scheduler, files=self.files)
-
-    @property
-    def space(self) -> Space:
-        return self._view.space
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """What the study was last opened with."""
-        return self._view.record.config
 
     @property
     def _ends_itself(self) -> bool:
@@ -283,13 +274,6 @@ class Agent:
             return trial.attempt
         return self._store.trial(self.study_id, self._number(trial)).attempt
 
-    def _number(self, trial: Trial | int) -> int:
-        if isinstance(trial, Trial):
-            return trial.number
-        if isinstance(trial, bool) or not isinstance(trial, int):
-            raise FixArgument("not a trial", field="trial", value=trial, fix="a Trial from suggest(), or its number")
-        return trial
-
     # ------------------------------------------------------------------------------------------ loops
 
     def tune(
@@ -323,6 +307,16 @@ class Agent:
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
         self._store.release(self.study_id, self._number(trial))
 
+    def note(self, text: str) -> None:
+        """Something the advisor should know from now on, in words: "lr above 0.05 diverges". Kept with the study."""
+        if not isinstance(text, str) or not text.strip():
+            raise FixArgument("an empty note", field="note", value=text, fix='agent.note("lr above 0.05 diverges")')
+        self._reconfigure(notes=[*self.config.get("notes", []), text.strip()])
+
+    def _reconfigure(self, **changes: Any) -> None:
+        """A part of the study's configuration that is no argument of `Agent`."""
+        self._view.record = self._store.update_config(self.study_id, {**self.config, **changes})
+
     def edit_space(self, space: Any, constraints: Sequence[str] = ()) -> list[str]:
         """Changes the search space from the next trial on; a new version is stored beside the old.
 
@@ -349,44 +343,7 @@ class Agent:
             self._suggester = self._new_suggester()
         return lines
 
-    # ------------------------------------------------------------------------------------------ reading
-
-    @property
-    def trials(self) -> list[Trial]:
-        """Every trial, in order of number."""
-        return [Trial(self, r) for r in self._view.trials()]
-
-    @property
-    def best(self) -> Trial | None:
-        """The best complete trial of a study with one objective, None before there is one; see `pareto` for several."""
-        record = self._view.best()
-        return Trial(self, record) if record else None
-
-    @property
-    def pareto(self) -> list[Trial]:
-        """Complete trials that no other beats in every objective, in order of number."""
-        return [Trial(self, r) for r in self._view.pareto()]
-
-    def trial(self, number: int) -> Trial:
-        """The trial of this number. Raises UnknownTrial."""
-        return Trial(self, self._store.trial(self.study_id, number))
-
-    def curve(self, trial: Trial | int, metric: str | None = None) -> Sequence[Point]:
-        """(step, value) of a trial, steps ascending; of the first objective where no metric is named."""
-        return self._view.curve(self._number(trial), metric)
-
-    def why(self, trial: Trial | int) -> Why:
-        """Why a trial was tried: print it, or read its fields."""
-        return self._view.why(self._number(trial))
-
-    def schedule(self, trial: Trial | int) -> list[tuple[int, Params]]:
-        """The hyperparameters behind a trial's weights, as [(step, params)], each in force after its step: of a clone
-        of population based training also those of the trials that it went on from."""
-        return self._view.schedule(self._number(trial))
-
-    def importance(self) -> dict[str, float]:
-        """Each parameter's share of what a forest of trees explains of the metric, largest first; they sum to 1."""
-        return self._view.importance()
+    # ------------------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Flushes and closes the file; the study can be opened again at any time."""

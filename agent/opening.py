@@ -92,7 +92,7 @@ def _resume(
         if before is not None and now != before:
             message, fix = f"the study {known.name!r} was made with {before}", f"leave {name} out to resume it"
             raise FixArgument(message, field=name, value=now, fix=fix)
-    kept = {name: known.config[name] for name in ("fell_to_strict",) if name in known.config}
+    kept = {name: known.config[name] for name in ("fell_to_strict", "notes") if name in known.config}
     config = {**config, **training, **kept, "task": config["task"] or known.config.get("task")}
     return known if config == known.config else store.update_config(known.id, config)
 

@@ -91,6 +91,8 @@ class _Replay:
             study=self._study.name,
             seed=self._study.seed,
         )
+        if config.get("notes"):
+            agent._reconfigure(notes=config["notes"])
         if agent._desk is not None:
             agent._desk.sleep = lambda seconds: None
         return agent

@@ -281,7 +281,7 @@ class SchedulerDesk:
         if number in self._running:
             self.seconds += event.created - run.since
             curve = self._curve(number)
-            if upto := bisect_right(curve, reached or 0, key=_step):
+            if upto := bisect_right(curve, float(reached or 0), key=_step):
                 self.scheduler.judge(self._trial_view(number, run), curve[:upto])
         observation = Observation(number, run.params, values, state, reached, own=run.own)
         if run.scheduled:

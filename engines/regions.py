@@ -72,7 +72,7 @@ def _best(space: Space, units: np.ndarray, failed: np.ndarray, open_: np.ndarray
         return None
     alone = _chances([inside for _, inside in singles], failed, open_)
     ranked = np.argsort(alone, kind="stable")[:BEST_PAIRED].tolist()
-    which = [(k,) for k in range(len(singles))]
+    which: list[tuple[int, ...]] = [(k,) for k in range(len(singles))]
     which += [(a, b) for a, b in combinations(ranked, 2) if singles[a][0].parameter != singles[b][0].parameter]
     insides = [np.logical_and.reduce([singles[k][1] for k in ks]) for ks in which]
     chances = np.minimum(1.0, _chances(insides, failed, open_) * len(which))
