@@ -15,9 +15,6 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Params, Point
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
 
 
