@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
+from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import difference, open_study, plain, stored_scheduler, study_files
@@ -306,6 +307,10 @@ class Agent(StudyReader):
     def release(self, trial: Trial | int) -> None:
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
         self._store.release(self.study_id, self._number(trial))
+
+    def ideas(self, n: int = 3) -> Advice:
+        """What the advisor would try now, and why: `candidates`, or why there are none. No trial is made."""
+        return self._suggester.ideas(n)
 
     def note(self, text: str) -> None:
         """Something the advisor should know from now on, in words: "lr above 0.05 diverges". Kept with the study."""

@@ -99,6 +99,16 @@ class Suggester:
                 except StudyMoved:
                     continue  # another process made a trial meanwhile: look again
 
+    def ideas(self, wanted: int) -> Advice:
+        """What the advisor would try now. Nothing is made; the next trials may still take it up."""
+        with self._lock:
+            if self._desk is None:
+                return Advice(silence="the study has no advisor")
+            self._sync()
+            index = self._store.next_ask_index(self._study_id)
+            asked = self._lineup.ask(index, self._history.pending(self._strict))
+            return self._desk.advise("gate", wanted, self._history, asked)
+
     def _sync(self) -> None:
         ended = self._history.sync()
         if self._scheduler is not None:

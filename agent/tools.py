@@ -172,6 +172,15 @@ def advice(bench: Workbench, given: Nothing) -> list[dict[str, Any]]:
     return [one.to_dict() for one in worth(bench.agent._view)]
 
 
+def ideas(bench: Workbench, given: Nothing) -> dict[str, Any]:
+    found = bench.agent.ideas()
+    told = [
+        {"params": dict(c.params), "because": plain(c.rationale, MAX_TEXT), "problems": list(c.problems)}
+        for c in found.candidates
+    ]
+    return {"ideas": told, **({"silence": plain(found.silence, MAX_TEXT)} if found.silence else {})}
+
+
 def run(bench: Workbench, given: Count) -> str:
     bench.start(given.trials)
     return f"training {given.trials} trials in the background"
@@ -258,6 +267,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool("doctor", "What is wrong with the study, each with its fix.", Nothing, diagnose),
     Tool("search", "Errors, rationales and answers that hold all the words.", Text, search),
     Tool("advice", "What each advisor's advice cost and brought.", Nothing, advice),
+    Tool("ideas", "What the study's advisor would try now, and why; a model's answer costs tokens.", Nothing, ideas,
+         True, lambda g: "ask the study's advisor, which may cost tokens"),
     Tool("run", "Train more trials in the background.", Count, run, True, lambda g: f"train {g.trials} trials"),
     Tool("pause", "Start no further trial.", Nothing, pause),
     Tool("enqueue", "Put a configuration first in line.", Configuration, enqueue, True,

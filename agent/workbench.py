@@ -18,7 +18,8 @@ from tunewright.engines.errors import FixArgument, TunewrightError
 class Workbench:
     """One study, open for tools; `run` trains in the background while others read.
 
-    `objective` is what `run` needs; without it trials can be looked at but not run.
+    `objective` is what `run` needs; without it trials can be looked at but not run. Advisor and engine are those that
+    the study was last worked on with, unless others are given.
     """
 
     def __init__(
@@ -27,8 +28,8 @@ class Workbench:
         study: str | None = None,
         *,
         objective: Callable[[Trial], Any] | None = None,
-        advisor: Any = "rules",
-        engine: Any = "auto",
+        advisor: Any = None,
+        engine: Any = None,
         runner: Any = "local",
     ):
         self.path = Path(store)
@@ -42,9 +43,14 @@ class Workbench:
             record = file.study(study or names[-1])
         assert record is not None, "its name was just listed"
         stored = Budget(**record.config.get("budget", {}))
-        given = {"store": self.path, "study": record.name, "advisor": advisor, "engine": engine, "budget": stored}
-        self._given: dict[str, Any] = given
-        self.agent = Agent(**given)
+        self._given: dict[str, Any] = {
+            "store": self.path,
+            "study": record.name,
+            "advisor": advisor or record.config.get("advisor"),
+            "engine": engine or record.config.get("engine", "auto"),
+            "budget": stored,
+        }
+        self.agent = Agent(**self._given)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.trouble: str | None = None

@@ -131,10 +131,17 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(bench, name, arguments
     assert len(bench.agent.trials) == 12
 
 
+def test_ideas_come_from_the_advisor_and_make_no_trial(bench):
+    found = call(bench, "ideas")
+    assert found.get("ideas") or found.get("silence")
+    assert len(bench.agent.trials) == 12
+
+
 def test_every_tool_that_changes_something_asks_in_words():
     arguments = {
         "run": {"trials": 2}, "enqueue": {"params": {"lr": 0.1}}, "note": {"text": "x"}, "set_budget": {"trials": 3},
         "edit_space": {"parameters": {"lr": None}}, "freeze": {"parameter": "lr"}, "undo": {},
+        "ideas": {},
     }  # fmt: skip
     asking = {tool.name for tool in TOOLS if tool.changes}
     assert asking == set(arguments)

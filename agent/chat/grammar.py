@@ -1,0 +1,157 @@
+"""Plain sentences to tools, without a model: a few dozen ways of saying what people ask a tuner.
+
+The grammar never guesses what would change a study: to a sentence that it does not know it answers what it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from tunewright.engines.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A tool and its arguments, or `reply` where words alone answer."""
+
+    tool: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    reply: str = ""
+
+
+HELP = """\
+Ask in plain words, for example:
+  how is it going            the study at a glance
+  best, list 10 latest       trials
+  trial 7, why 7             one trial, and why it was tried
+  compare 3 and 7            side by side
+  what matters               importance of the parameters
+  what is wrong              the doctor's findings
+  what should I try          the advisor's ideas
+  find out of memory         search errors, rationales, answers
+  what did advice cost       calls, tokens, trials and gains per advisor
+and to change something (you are asked first):
+  run 10 more, pause
+  try lr=0.01 width=64       put a configuration first in line
+  freeze dropout at 0.1      or without a value: the best trial's
+  lr between 1e-4 and 1e-2   change a range
+  budget 100                 trials in all
+  lr is too high             tell the advisor something
+  undo                       take the last change back
+Type quit to leave; a run in the background is parked then."""
+
+_NUMBER = r"(?:trial\s*|number\s*|#\s*)?(\d+)"
+_VALUE = r"([-+]?\d*\.?\d+(?:e[-+]?\d+)?)"
+
+_Rule = tuple[str, Callable[[re.Match[str], Space], Understood]]
+
+
+def _tool(name: str, **arguments: Any) -> Understood:
+    return Understood(name, arguments)
+
+
+def _assignments(match: re.Match[str], space: Space) -> Understood:
+    pairs = re.findall(r"([A-Za-z_][\w.]*)\s*(?:=|:|\s)\s*([^\s,]+)", match[1])
+    return _tool("enqueue", params={name: _scalar(value) for name, value in pairs})
+
+
+def _freeze(match: re.Match[str], space: Space) -> Understood:
+    value = None if match[2] is None else _scalar(match[2])
+    return _tool("freeze", parameter=match[1], value=value)
+
+
+def _between(match: re.Match[str], space: Space) -> Understood:
+    name, low, high = match[1], _scalar(match[2]), _scalar(match[3])
+    old = space.parameters.get(name)
+    entry: dict[str, Any] = {"min": low, "max": high}
+    if getattr(old, "log", False):
+        entry["log"] = True
+    elif isinstance(low, int) and isinstance(high, int) and type(old).__name__ == "Float":
+        entry = {"min": float(low), "max": float(high)}
+    return _tool("edit_space", parameters={name: entry})
+
+
+_RULES: tuple[_Rule, ...] = (
+    (r"(?:help|\?|what can you do)", lambda m, s: Understood(reply=HELP)),
+    (rf"why(?: was)?(?: did you try)?\s+{_NUMBER}(?: tried)?", lambda m, s: _tool("why", number=int(m[1]))),
+    (rf"(?:show|trial|look at)\s+{_NUMBER}", lambda m, s: _tool("trial", number=int(m[1]))),
+    (
+        r"compare\s+(.+)",
+        lambda m, s: _tool("compare", numbers=[int(n) for n in re.findall(r"\d+", m[1])]),
+    ),
+    (r"(?:list|show|the)?\s*(\d+)?\s*(?:latest|last|newest)(?: (\d+))?(?: trials)?",
+     lambda m, s: _tool("trials", sort="latest", limit=int(m[1] or m[2] or 10))),
+    (r"(?:list|show|the)?\s*(\d+)?\s*(?:best|top)(?: (\d+))?(?: trials| ones)?",
+     lambda m, s: _tool("trials", sort="best", limit=int(m[1] or m[2] or 5))),
+    (r"(?:list|trials|show trials)\s*(\d+)?(?: latest)?",
+     lambda m, s: _tool("trials", sort="latest", limit=int(m[1] or 10))),
+    (r"(?:status|study|show|progress|how is it going|how are we doing|how far (?:is it|are we)|where are we)",
+     lambda m, s: _tool("study")),
+    (r"(?:what|which parameters?) matters?(?: most)?|importance|what is important", lambda m, s: _tool("importance")),
+    (r"(?:doctor|check|diagnose|what is wrong|what's wrong|is anything wrong|any problems?)",
+     lambda m, s: _tool("doctor")),
+    (r"(?:what (?:should|shall|could) (?:i|we) try(?: next)?|ideas?|any ideas|suggest(?: something)?|advise me)",
+     lambda m, s: _tool("ideas")),
+    (r"(?:what did (?:the )?advice cost|is (?:the )?advice worth it|worth|cost|advice|what did it cost)",
+     lambda m, s: _tool("advice")),
+    (rf"(?:search |change |set |keep )?([\w.]+)\s+(?:to |be )?(?:between|from|in)\s+{_VALUE}\s+(?:and|to|\.\.)\s+"
+     rf"{_VALUE}", _between),
+    (r"(?:find|search(?: for)?|which trials? (?:had|has|say)s?)\s+(.+)", lambda m, s: _tool("search", text=m[1])),
+    (r"(?:run|train|continue with|go on with|do)\s+(\d+)(?: more)?(?: trials?)?",
+     lambda m, s: _tool("run", trials=int(m[1]))),
+    (r"(?:pause|stop|park|halt)(?: (?:it|the study|training))?", lambda m, s: _tool("pause")),
+    (r"(?:budget|set (?:the )?budget(?: to)?|allow)\s+(\d+)(?: trials)?(?: in all)?",
+     lambda m, s: _tool("set_budget", trials=int(m[1]))),
+    (r"undo|take (?:it|that) back", lambda m, s: _tool("undo")),
+    (r"(?:try|enqueue|test)\s+(.*[=:].*)", _assignments),
+    (r"(?:freeze|fix|keep)\s+([\w.]+)(?:\s+(?:at|to|=)\s*(\S+))?", _freeze),
+    (r"(?:note|remember|know|tell the advisor)(?: that)?:?\s+(.+)", lambda m, s: _tool("note", text=m[1])),
+)  # fmt: skip
+
+_JUDGES = re.compile(
+    r"\b(too (?:high|low|big|small|large)|diverge[sd]?|fail(?:s|ed)?|best|better|worse|good|bad|never|always|should|"
+    r"must|works?|above|below|around|near|about)\b",
+    re.IGNORECASE,
+)
+
+
+def understand(text: str, space: Space) -> Understood:
+    """The tool that a sentence asks for; a statement about a parameter becomes a note for the advisor."""
+    said = " ".join(text.strip().split())
+    plain = said.rstrip(".!?").strip()
+    if not plain:
+        return Understood(reply="Say `help` for what I understand.")
+    for pattern, make in _RULES:
+        if match := re.fullmatch(pattern, plain, re.IGNORECASE):
+            return make(match, space)
+    named = [name for name in space.names if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", said)]
+    if named and _JUDGES.search(said):
+        return _tool("note", text=said)
+    return Understood(reply=_unknown(said, space))
+
+
+def _unknown(said: str, space: Space) -> str:
+    words = re.findall(r"[A-Za-z_][\w.]*", said)
+    close = [near[0] for word in words if (near := get_close_matches(word, _words(space), n=1, cutoff=0.8))]
+    hint = f" Did you mean {', '.join(dict.fromkeys(close))}?" if close else ""
+    return f"I did not understand that.{hint} Say `help` for what I understand; a language model would understand more."
+
+
+def _words(space: Space) -> Sequence[str]:
+    return ["why", "compare", "freeze", "budget", "importance", "doctor", "undo", "pause", *space.names]
+
+
+def _scalar(text: str) -> Any:
+    lowered = text.strip("\"'").lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for kind in (int, float):
+        try:
+            return kind(lowered)
+        except ValueError:
+            continue
+    return text.strip("\"'")
