@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -156,3 +159,17 @@ def test_a_recording_that_is_not_there(tmp_path):
     run(path, trials=3).close()
     with pytest.raises(TunewrightError, match="#STUDY"):
         ReplayAdvisor(f"{path}#other")
+
+
+def test_the_command(tmp_path):
+    path = tmp_path / "s.db"
+    run(path, trials=6, advisor="rules", engine="random").close()
+    command = [sys.executable, "-c", "from tunewright.agent.cli import main; main()", "replay", "s", "--store", path]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert "6 decisions derived again" in told.stdout
+    with Store.open(path) as store, store._connection.write() as db:
+        db.execute("UPDATE decisions SET body = replace(body, 'engine', 'engines') WHERE trial = 5")
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 1
+    assert "The first that did not: trial 4" in told.stdout

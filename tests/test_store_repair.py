@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -124,3 +126,29 @@ def test_paths_that_cannot_be(tmp_path, made):
         salvage(tmp_path / "none.db", tmp_path / "new.db")
     with pytest.raises(TunewrightError, match="exists already"):
         salvage(path, path)
+
+
+def tunewright(*words):
+    command = [sys.executable, "-c", "from tunewright.agent.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_commands(made, tmp_path):
+    path, _ = made
+    sound = tunewright("db", "check", path)
+    assert (sound.returncode, "sound" in sound.stdout) == (0, True), sound.stderr
+    rebuilt = tunewright("db", "rebuild", path, tmp_path / "rebuilt.db")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "trials: 60 rows" in rebuilt.stdout
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[16:18], "big")
+    data[3 * size : 6 * size] = bytes(3 * size)
+    path.write_bytes(bytes(data))
+    broken = tunewright("db", "check", path)
+    assert broken.returncode == 1
+    assert "damaged" in broken.stdout
+    assert tunewright("db", "rebuild", path, tmp_path / "again.db").returncode != 0
+    saved = tunewright("db", "salvage", path, tmp_path / "saved.db")
+    assert saved.returncode == 0, saved.stderr
+    assert "damage met in" in saved.stdout
+    assert tunewright("db", "check", tmp_path / "saved.db").returncode == 0

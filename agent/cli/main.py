@@ -145,6 +145,88 @@ def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("target", metavar="[STUDY|study.yaml]", required=False)
+@store_option
+@click.option("--apply", is_flag=True, help="Carry out the fixes that can be: edits of the space, repeats to run.")
+@json_option
+def doctor(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
+    """Find what is wrong with a study, or with a study file before it runs.
+
+    Exits with 1 when there are warnings, with 3 when there are errors.
+    """
+    from tunewright.agent.cli.doctor import run
+
+    run(target, store, apply, as_json)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@store_option
+@json_option
+def replay(study: str | None, store: Path, as_json: bool) -> None:
+    """Derive every decision of a study again from its file.
+
+    No advisor is called: the recorded answers are read. Exits with 1 at the first decision that comes out otherwise.
+    """
+    from tunewright.agent.cli.replay import run
+
+    run(study, store, as_json)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@store_option
+@click.option("--file", type=click.Path(path_type=Path), help="The study.yaml that knows how to train a trial.")
+@click.option("--thread", type=click.IntRange(1), help="Go on with this earlier conversation.")
+@click.option("--yes", is_flag=True, help="Change without asking.")
+def chat(study: str | None, store: Path, file: Path | None, thread: int | None, yes: bool) -> None:
+    """Tune by talking.
+
+    Reading is free; whatever changes or spends something asks first. Works with no key and no model.
+    """
+    from tunewright.agent.cli.chat import run
+
+    run(study, store, file, thread, yes, None)
+
+
+@cli.group()
+def db() -> None:
+    """Check a study file, or bring what can be read of it into a new one."""
+
+
+@db.command("check")
+@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_STORE)
+@json_option
+def db_check(file: Path, as_json: bool) -> None:
+    """Hold every trial against its events. Exits with 1 when something is wrong."""
+    from tunewright.agent.cli.db import check
+
+    check(file, as_json)
+
+
+@db.command("salvage")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@json_option
+def db_salvage(file: Path, output: Path, as_json: bool) -> None:
+    """Copy what can be read of a damaged FILE to the new file OUTPUT."""
+    from tunewright.agent.cli.db import salvage
+
+    salvage(file, output, as_json)
+
+
+@db.command("rebuild")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@json_option
+def db_rebuild(file: Path, output: Path, as_json: bool) -> None:
+    """Make the trials of a sound FILE anew from their events, in the new file OUTPUT."""
+    from tunewright.agent.cli.db import rebuild
+
+    rebuild(file, output, as_json)
+
+
+@cli.command()
 @json_option
 def plugins(as_json: bool) -> None:
     """List the installed engines, advisors and other plugins."""
