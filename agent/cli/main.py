@@ -150,7 +150,7 @@ def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
 @click.option("--apply", is_flag=True, help="Carry out the fixes that can be: edits of the space, repeats to run.")
 @json_option
 def doctor(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
-    """Find what is wrong with a study, or with a study file before it runs.
+    """Find what is wrong with a study or a study.yaml.
 
     Exits with 1 when there are warnings, with 3 when there are errors.
     """
@@ -191,7 +191,7 @@ def chat(study: str | None, store: Path, file: Path | None, thread: int | None, 
 
 @cli.group()
 def db() -> None:
-    """Check a study file, or bring what can be read of it into a new one."""
+    """Check a study file, or save what can be read of it."""
 
 
 @db.command("check")
