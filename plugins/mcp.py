@@ -44,7 +44,7 @@ def server(bench: Workbench, *, changes: bool = False) -> MCPServer[Any]:
         if tool.changes and not changes:
             continue
         marks = ToolAnnotations(
-            readOnlyHint=not tool.changes, destructiveHint=False, openWorldHint=tool.name == "ideas"
+            read_only_hint=not tool.changes, destructive_hint=False, open_world_hint=tool.name == "ideas"
         )
         made.add_tool(_function(tool, bench), tool.name, description=tool.description, annotations=marks)
     name = bench.agent.study
