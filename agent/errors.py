@@ -44,9 +44,13 @@ class AwaitTrials(TunewrightError):
 class TrialStopped(TunewrightError):
     """Raised inside an objective when its trial should end now; let it pass."""
 
+    verdict = "stop"
+
 
 class TrialPaused(TrialStopped):
     """Raised inside an objective when its trial should end for now; it may go on later from its checkpoint."""
+
+    verdict = "pause"
 
 
 class TrialFailed(TunewrightError):

@@ -110,8 +110,8 @@ class StudyWork:
             return None
 
     def stop(self) -> None:
+        # A plain flag: this is called by signal handlers, at any moment, also inside the event's own lock.
         self._over = True
-        self._ended.set()
 
     def _count(self, trial: Trial) -> Trial:
         begins = trial.resume_from is None and trial.attempt == 1

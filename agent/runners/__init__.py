@@ -1,0 +1,5 @@
+"""Running trials on this machine."""
+
+from tunewright.agent.runners.local import LocalRunner
+
+__all__ = ["LocalRunner"]

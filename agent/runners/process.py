@@ -1,0 +1,171 @@
+"""The driver's side of a worker process: one trial at a time, within its limits, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from tunewright.agent.errors import TrialFailed, TrialStopped
+from tunewright.agent.redact import secret_variables
+from tunewright.agent.runners.limits import size_text
+from tunewright.agent.runners.output import BoundedFile
+from tunewright.agent.runners.worker import serve
+from tunewright.agent.trial import Trial
+from tunewright.engines.errors import TunewrightError
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.2  # seconds between two looks at memory and output
+WIND_UP = 10.0  # seconds that an objective has to end after a verdict
+
+
+@dataclass(slots=True)
+class Orders:
+    """What the workers of a run were told: start no more trials, park, stop at once. Plain flags, which a signal
+    handler may set at any moment."""
+
+    stop: bool = False
+    parked: bool = False
+    abort: bool = False
+
+
+class WorkerProcess:
+    """Started with the first trial, reused, and replaced after it died."""
+
+    def __init__(self, objective: bytes, gpus: tuple[str, ...], orders: Orders):
+        self._objective, self._gpus, self._orders = objective, gpus, orders
+        self._process: Any = None
+        self._connection: Connection | None = None
+
+    def run(self, trial: Trial, timeout: float | None, memory: int | None) -> Any:
+        """The objective's value. Raises TrialFailed with the reason, TrialStopped on a verdict, KeyboardInterrupt."""
+        import cloudpickle
+
+        connection = self._ready()
+        try:
+            connection.send((trial._record, trial.folder, self._gpus))
+            kind, *rest = self._converse(connection, trial, timeout, memory)
+        except (EOFError, OSError):
+            raise TrialFailed(self._obituary()) from None
+        if kind == "error":
+            raise TrialFailed(rest[0])
+        return cloudpickle.loads(rest[0])
+
+    def close(self) -> None:
+        """Lets an idle worker end."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.send(None)
+            self._process.join(GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """Its whole process group: SIGTERM, GRACE seconds, SIGKILL."""
+        if self._process is None:
+            return
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+            self._process.join(patience)
+            if self._process.exitcode is not None:
+                break
+        self._forget()
+
+    # ------------------------------------------------------------------------------------------ inner
+
+    def _ready(self) -> Connection:
+        if self._connection is None or self._process.exitcode is not None:
+            self._forget()
+            self._start()
+        assert self._connection is not None, "it was just made"
+        return self._connection
+
+    def _start(self) -> None:
+        from loky.backend import get_context
+
+        context = get_context("loky")
+        mine, theirs = context.Pipe()
+        secrets = secret_variables()
+        environment = dict.fromkeys(secrets, "") | (
+            {"CUDA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}
+        )
+        self._process = context.Process(target=serve, args=(theirs, secrets, os.getpid()), env=environment, daemon=True)
+        self._process.start()
+        theirs.close()
+        self._connection = mine
+        mine.send_bytes(self._objective)
+
+    def _forget(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._process = None
+
+    def _converse(self, connection: Connection, trial: Trial, timeout: float | None, memory: int | None) -> Any:
+        """Answers the worker until it has the outcome; keeps the limits meanwhile."""
+        began, verdict, ends = time.monotonic(), None, None if timeout is None else time.monotonic() + timeout
+        files = [BoundedFile(trial.folder / name) for name in ("stdout.txt", "stderr.txt")]
+        while True:
+            if connection in wait([connection, self._process.sentinel], POLL):
+                message = connection.recv()
+                if message[0] == "report":
+                    try:
+                        connection.send(("ok", trial.report(*message[1:])))
+                    except TrialStopped as stop:
+                        connection.send(("ok", stop.verdict))
+                        verdict, ends = stop, time.monotonic() + WIND_UP
+                    except TunewrightError as error:
+                        connection.send(("error", str(error)))
+                elif message[0] == "curve":
+                    connection.send(("ok", list(trial.curve)))
+                else:
+                    if verdict is not None:
+                        raise verdict
+                    if message[0] == "stopped":
+                        raise TrialFailed("the objective stopped itself without a verdict")
+                    return message
+            elif self._process.exitcode is not None:
+                if verdict is not None:
+                    raise verdict
+                raise EOFError
+            for file in files:
+                file.trim()
+            self._check(began, ends, timeout, memory, verdict)
+
+    def _check(self, began: float, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
+        if self._orders.abort:
+            self.kill()
+            raise KeyboardInterrupt
+        if ends is not None and time.monotonic() > ends:
+            self.kill()
+            raise verdict or TrialFailed(f"ran longer than {timeout:g} s")
+        if memory is not None and (used := self._memory()) > memory:
+            self.kill()
+            raise TrialFailed(f"used {size_text(used)} of memory, the cap is {size_text(memory)}")
+
+    def _memory(self) -> int:
+        """Resident bytes of the worker and its children."""
+        import psutil
+
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            own = psutil.Process(self._process.pid)
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
+
+    def _obituary(self) -> str:
+        """How the worker died."""
+        self._process.join(1.0)
+        code = self._process.exitcode
+        self.kill()
+        if code is None:
+            return "its process stopped answering"
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return f"its process ended with exit code {code}"
