@@ -285,6 +285,7 @@ class Agent(StudyReader):
         workers: int = 1,
         runner: Any = "local",
         timeout: float | None = None,
+        on_start: Sequence[Callable[[Agent, Trial], None]] = (),
         callbacks: Sequence[Callable[[Agent, Trial], None]] = (),
     ) -> Trial | None:
         """Runs `objective(trial)`, which returns the metric's value or a mapping of all objectives, until a limit.
@@ -292,12 +293,14 @@ class Agent(StudyReader):
         trials: how many to run in this call (those taken up again included); None runs to the study's budget. With a
         scheduler it counts new configurations, and what it lets go on is trained besides.
         workers: how many at once. runner: a registered name, or ("local", {options}); see LocalRunner. timeout:
-        seconds after which none is started. An exception in the objective fails its trial and the study goes on.
+        seconds after which none is started. on_start, callbacks: called with the agent and each trial, before it runs
+        and after. An exception in the objective fails its trial and the study goes on.
         Returns the best trial, None with several objectives (see `pareto`).
         """
         from tunewright.agent.loop import tune
 
-        tune(self, objective, trials, workers=workers, runner=runner, timeout=timeout, callbacks=callbacks)
+        told = (on_start, callbacks)
+        tune(self, objective, trials, workers=workers, runner=runner, timeout=timeout, told=told)
         return self.best if len(self.objectives) == 1 else None
 
     def enqueue(self, params: Mapping[str, Any], note: str | None = None) -> None:

@@ -41,7 +41,7 @@ def tune(
     workers: int,
     runner: Any,
     timeout: float | None,
-    callbacks: Sequence[Callback],
+    told: tuple[Sequence[Callback], Sequence[Callback]],
 ) -> None:
     """Checks the arguments, then runs. Limits: `trials` of this call, `timeout` seconds, the study's budget."""
     if not callable(objective):
@@ -56,7 +56,7 @@ def tune(
     limits = (trials, timeout, agent.budget.trials, agent.budget.seconds)
     if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, callbacks))
+    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told))
 
 
 def _runner(runner: Any, workers: int) -> Runner:
@@ -77,10 +77,11 @@ class StudyWork:
         objective: Callable[[Trial], Any],
         trials: int | None,
         timeout: float | None,
-        callbacks: Sequence[Callback],
+        told: tuple[Sequence[Callback], Sequence[Callback]],
     ):
         self.objective = objective
-        self._agent, self._left, self._callbacks = agent, trials, callbacks
+        self._agent, self._left = agent, trials
+        self._on_start, self._callbacks = told  # before a trial runs, and after
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._scheduled = agent.config.get("scheduler") is not None
         self._lock = threading.Lock()  # one worker at a time asks for its next trial
@@ -122,6 +123,8 @@ class StudyWork:
 
     def run(self, trial: Trial, execute: Callable[[Trial], Any] | None = None) -> None:
         """One trial to its end in this thread. An exception fails the trial; an interrupt hands it back."""
+        for callback in self._on_start:
+            callback(self._agent, trial)
         try:
             value = (execute or self.objective)(trial)
         except TrialStopped as stop:

@@ -204,7 +204,7 @@ def note(bench: Workbench, given: Text) -> str:
 
 
 def edit_space(bench: Workbench, given: Parameters) -> list[str]:
-    from tunewright.agent.cli.study_file import _parameter as parameter
+    from tunewright.agent.cli.study_file import parameter
 
     declared = dict(bench.agent.space.declared)
     for name, entry in given.parameters.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,12 @@ class Trial:
     """One configuration to run. `trial["lr"]` and `trial.params` read its values; they never change.
 
     `seed` is this trial's own, drawn from (study seed, number): give it to your training for equal reruns. `gpus` are
-    the ids of the devices that its runner keeps for it.
+    the ids of the devices that its runner keeps for it; `interrupted()` tells an objective that can look whether it
+    should end at once.
     """
 
     gpus: tuple[str, ...] = ()
+    interrupted: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, agent: Agent, record: TrialRecord, *, stops: bool = False, folder: Path | None = None):
         self._agent, self._record, self._stops, self._folder = agent, record, stops, folder

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from tunewright.agent.tools import TOOLS, Tool
-from tunewright.agent.workbench import Workbench
-from tunewright.engines.errors import FixPlugin, TunewrightError
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `tunewright --help` lists this command too, and must start at once
     from mcp.server.mcpserver import MCPServer
+
+    from tunewright.agent.tools import Tool
+    from tunewright.agent.workbench import Workbench
 
 TOKEN = "TUNEWRIGHT_MCP_TOKEN"
 INSTRUCTIONS = """\
@@ -34,6 +33,9 @@ Start with `study`; `why` explains a trial; `doctor` finds faults."""
 
 def server(bench: Workbench, *, changes: bool = False) -> MCPServer[Any]:
     """The server of one study. Raises FixPlugin where the SDK is not installed."""
+    from tunewright.agent.tools import TOOLS
+    from tunewright.engines.errors import FixPlugin
+
     try:
         from mcp.server.mcpserver import MCPServer
         from mcp.types import ToolAnnotations
@@ -75,6 +77,8 @@ def server(bench: Workbench, *, changes: bool = False) -> MCPServer[Any]:
 def _function(tool: Tool, bench: Workbench) -> Callable[..., Any]:
     """A function whose signature is the tool's arguments: the SDK reads its schema from there."""
     from mcp.server.mcpserver.exceptions import ToolError
+
+    from tunewright.engines.errors import TunewrightError
 
     def call(**given: Any) -> Any:
         try:
@@ -124,6 +128,8 @@ def command(study: str | None, store: Path, file: Path | None, allow_changes: bo
 
     Over HTTP a bearer token is needed: the one in TUNEWRIGHT_MCP_TOKEN, else a new one that is printed.
     """
+    from tunewright.agent.workbench import Workbench
+
     objective = None
     if file is not None:
         from tunewright.agent.cli import study_file

@@ -99,7 +99,12 @@ def test_several_objectives(tmp_path: Path) -> None:
     [
         ({"metrik": {"name": "x"}}, ["'metrik'", "did you mean 'metric'?"]),
         ({"budget": {"trails": 3}}, ["budget", "'trails'", "did you mean 'trials'?"]),
-        ({"command": ["python"]}, ["command", "not available", "objective:"]),
+        ({"command": ["python"]}, ["objective", "beside command", "keep one"]),
+        ({"early_terminate": {"type": "hyperband"}}, ["early_terminate", "max_iter"]),
+        ({"early_terminate": {"type": "median"}}, ["early_terminate", "hyperband"]),
+        ({"scheduler": 3}, ["scheduler", "asha"]),
+        ({"fidelity": {"epochs": 9}}, ["fidelity", "max"]),
+        ({"timeout": 3}, ["timeout", "only a command"]),
         ({"parameters": {"x": {"min": 0}}}, ["parameters.x", "min and max"]),
         ({"parameters": {"x": {"min": 5, "max": 1}}}, ["parameters.x", "inverted"]),
         ({"parameters": {"x": {"min": 0.0, "max": "high"}}}, ["parameters.x.max", "'high'"]),
@@ -174,3 +179,17 @@ def test_an_objective_that_cannot_be_loaded(
     (tmp_path / "train.py").write_text(source)
     with pytest.raises(TunewrightError, match=words):
         study_file.load_objective(read(tmp_path, objective=spec))
+
+
+def test_how_far_to_train(tmp_path: Path) -> None:
+    from tunewright.agent.cli.study_training import training
+    from tunewright.engines.types import Fidelity
+
+    assert training({}) == {}
+    own = training({"fidelity": {"name": "epoch", "max": 27}, "scheduler": {"asha": {"eta": 4}}})
+    assert own == {"fidelity": Fidelity("epoch", 1, 27), "scheduler": ("asha", {"eta": 4})}
+    sweep = training({"early_terminate": {"type": "hyperband", "min_iter": 3, "max_iter": 27}})
+    assert sweep["scheduler"] == ("asha", {"grace": 3, "eta": 3})
+    assert sweep["fidelity"] == Fidelity("iteration", 1, 27)
+    brackets = training({"early_terminate": {"type": "hyperband", "s": 2, "max_iter": 27}})
+    assert brackets["scheduler"] == ("asha", {"grace": 3, "eta": 3})

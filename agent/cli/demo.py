@@ -112,7 +112,7 @@ def run(trials: int, store: Path, as_json: bool) -> None:
                study=_fresh_name(store)) as agent:  # fmt: skip
         try:
             with Progress(agent, trials, to_stderr=as_json) as progress:
-                agent.tune(progress.watch(task.objective), callbacks=[progress.finished])
+                agent.tune(task.objective, on_start=[progress.started], callbacks=[progress.finished])
         except KeyboardInterrupt:
             seen = reading.command(f"tunewright show {agent.study}", store)
             render.line(f"Interrupted. What was tried is kept: {seen}", stream=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +26,10 @@ READ_EVERY = 1.0  # seconds between two readings of a running trial's curve: the
 
 
 class Progress:
-    """Follows `Agent.tune`: hand it the watched objective and `finished` among the callbacks.
+    """Follows `Agent.tune`.
 
     with Progress(agent, total) as progress:
-        agent.tune(progress.watch(objective), callbacks=[progress.finished])
+        agent.tune(objective, on_start=[progress.started], callbacks=[progress.finished])
     """
 
     def __init__(self, agent: Agent, total: int | None, *, to_stderr: bool = False):
@@ -60,15 +59,9 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def watch(self, objective: Callable[[Trial], Any]) -> Callable[[Trial], Any]:
-        """The same objective, seen when it starts."""
-
-        def watched(trial: Trial) -> Any:
-            with self._lock:
-                self._running[trial.number] = (trial, time.monotonic())
-            return objective(trial)
-
-        return watched
+    def started(self, agent: Agent, trial: Trial) -> None:
+        with self._lock:
+            self._running[trial.number] = (trial, time.monotonic())
 
     def finished(self, agent: Agent, trial: Trial) -> None:
         curve = [value for _, value in trial.curve]

@@ -1,4 +1,4 @@
-"""`study.yaml`: the sweep format of Weights & Biases, with conditions, constraints and a Python objective.
+"""`study.yaml`: the sweep format of Weights & Biases, with conditions, constraints, schedulers and a Python objective.
 
 Every mistake is named by file, key and value before a trial is spent; a key that is not known is refused, since a
 misspelt one would otherwise be ignored in silence.
@@ -17,6 +17,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from tunewright.agent.cli.study_training import training
+from tunewright.agent.commands import Command, CommandObjective
 from tunewright.agent.settings import Budget
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.engines.parameters import Categorical, Derived, Float, Int
@@ -24,11 +26,10 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Objective
 
 METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
-LATER = {"command": "a Python `objective:`", "program": "a Python `objective:`", "early_terminate": "no early stopping"}
 TOP = (
-    *("advisor", "advisor_deadline", "budget", "constraints", "description", "engine", "method", "metric", "name"),
-    *("objective", "objectives", "parameters", "project", "run_cap", "safety", "seed", "store", "study", "task"),
-    "workers",
+    *("advisor", "advisor_deadline", "budget", "command", "constraints", "description", "early_terminate", "engine"),
+    *("fidelity", "method", "metric", "name", "objective", "objectives", "parameters", "program", "project", "run_cap"),
+    *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
 )
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
 LOG = ("log_uniform_values", "q_log_uniform_values", "log_uniform", "q_log_uniform")
@@ -38,12 +39,14 @@ NUMERIC = ("uniform", "int_uniform", "q_uniform", *LOG)
 
 @dataclass(frozen=True, slots=True)
 class StudyFile:
-    """What a file asks for. `arguments` are Agent's keyword arguments."""
+    """What a file asks for. `arguments` are Agent's keyword arguments; a Python `objective` or a `command` trains."""
 
     path: Path
     arguments: Mapping[str, Any]
     objective: str | None
     workers: int = 1
+    command: Command | None = None
+    timeout: float | None = None  # seconds of one run of the command
 
 
 def read(path: Path) -> StudyFile:
@@ -67,14 +70,11 @@ def read(path: Path) -> StudyFile:
 def _study(path: Path, data: Any) -> StudyFile:
     if not isinstance(data, Mapping):
         raise FixArgument("must be a mapping of keys", field="top level", value=data)
-    for key, instead in LATER.items():
-        if key in data:
-            raise FixArgument("is not available in this version", field=key, value=data[key], fix=f"use {instead}")
     _known(data, TOP, "top level")
     parameters = data.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise FixArgument("must map names to parameters", field="parameters", value=parameters)
-    made = {name: _parameter(str(name), entry) for name, entry in parameters.items()}
+    made = {name: parameter(str(name), entry) for name, entry in parameters.items()}
     constraints = data.get("constraints") or []
     if not isinstance(constraints, list):
         raise FixArgument("must be a list", field="constraints", value=constraints, fix='- "layers * width <= 512"')
@@ -92,10 +92,29 @@ def _study(path: Path, data: Any) -> StudyFile:
     arguments["study"] = str(data.get("study") or data.get("name") or path.stem)
     if data.get("store"):
         arguments["store"] = path.parent / str(data["store"])
+    arguments |= training(data)
     workers = data.get("workers", 1)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise FixArgument("must be a whole number above zero", field="workers", value=workers)
-    return StudyFile(path, arguments, data.get("objective"), workers)
+    command = _command(data, arguments["space"])
+    timeout = data.get("timeout")
+    if timeout is not None and (command is None or isinstance(timeout, bool) or not _number(timeout, "timeout") > 0):
+        fix = "timeout: 3600" if command else "only a command has one here"
+        raise FixArgument("must be seconds above zero", field="timeout", value=timeout, fix=fix)
+    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout)
+
+
+def _command(data: Mapping[str, Any], space: Space) -> Command | None:
+    program = data.get("program")
+    if "command" not in data and program is None:
+        return None
+    if data.get("objective") is not None:
+        raise FixArgument(
+            "stands beside command or program", field="objective", value=data["objective"], fix="keep one"
+        )
+    if program is not None and not isinstance(program, str):
+        raise FixArgument("must be a script's name", field="program", value=program, fix="program: train.py")
+    return Command(data.get("command"), program, space.declared)
 
 
 def _known(entry: Mapping[str, Any], known: Sequence[str], where: str) -> None:
@@ -137,7 +156,7 @@ def _budget(data: Mapping[str, Any]) -> Budget:
     return Budget(**({"trials": cap} if cap is not None else {}) | dict(entry))
 
 
-def _parameter(name: str, entry: Any) -> Any:
+def parameter(name: str, entry: Any) -> Any:
     where = f"parameters.{name}"
     if not isinstance(entry, Mapping):
         raise FixArgument("must be a mapping", field=where, value=entry, fix="{min: 0.0, max: 1.0} or {values: [a, b]}")
@@ -198,11 +217,18 @@ def _number(value: Any, where: str) -> int | float:
 
 
 def load_objective(file: StudyFile) -> Callable[[Any], Any]:
-    """The function that `objective: path.py:function` or `package.module:function` names, paths beside the file."""
+    """What trains a trial: the command, or the function that `objective: path.py:function` or
+    `package.module:function` names, paths beside the file."""
+    if file.command is not None:
+        metrics = [o.name for o in file.arguments.get("objectives", ())] or [file.arguments["metric"]]
+        return CommandObjective(file.command, metrics, file.path.resolve().parent, file.timeout)
     spec = file.objective
     if not isinstance(spec, str) or ":" not in spec:
         raise FixArgument(
-            "names no function", field=f"{file.path.name}: objective", value=spec, fix="objective: train.py:objective"
+            "names no function",
+            field=f"{file.path.name}: objective",
+            value=spec,
+            fix="objective: train.py:objective, or command: python train.py --lr {lr}",
         )
     place, _, name = spec.rpartition(":")
     folder = file.path.resolve().parent

@@ -11,10 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunewright.agent.agent import Agent
 from tunewright.agent.cli import reading, render, study_file
 from tunewright.agent.cli.live import Progress
 from tunewright.agent.cli.main import DEFAULT_STORE, EXIT_FAILED, EXIT_INTERRUPTED
+from tunewright.agent.commands import CommandObjective
 from tunewright.agent.lineup import AUTO, choices
 from tunewright.agent.settings import Budget, objectives_of
 from tunewright.agent.store import Store
@@ -43,7 +46,7 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
     with Agent(**arguments) as agent:
         states = [trial.state for trial in agent.trials]
         total = _planned(budget, trials, states, size)
-        render.facts(_preflight(agent, arguments, engine, total, len(states)), out)
+        render.facts(_preflight(agent, arguments, engine, total, len(states)) + _training(agent, objective), out)
         reached = math.inf if total is None else len(states) - states.count(State.WAITING) + total
         if size is not None and size > reached:
             text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
@@ -56,8 +59,14 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
             quiet: Any = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
             try:
                 with quiet, Progress(agent, total, to_stderr=as_json) as progress:
-                    watched, callbacks = progress.watch(objective), [progress.finished]
-                    agent.tune(watched, total, workers=workers or asked.workers, callbacks=callbacks)
+                    agent.tune(
+                        objective,
+                        total,
+                        workers=workers or asked.workers,
+                        runner=("local", {"processes": False}) if asked.command else "local",
+                        on_start=[progress.started],
+                        callbacks=[progress.finished],
+                    )
             except KeyboardInterrupt:
                 render.line("Interrupted. Nothing is lost: the same command goes on from here.", stream=sys.stderr)
                 sys.exit(EXIT_INTERRUPTED)
@@ -108,6 +117,16 @@ def _preflight(
         ("advisor", arguments["advisor"] or "none"),
         ("budget", ", ".join(limits)),
     ]
+
+
+def _training(agent: Agent, objective: Any) -> list[tuple[str, str]]:
+    """How far trials are trained, and the command line of the default configuration."""
+    scheduler = agent.config.get("scheduler")
+    facts = [("scheduler", f"{scheduler[0]}, {reading.span(agent._view)}")] if scheduler else []
+    if isinstance(objective, CommandObjective):
+        params = agent.space.default() or agent.space.sample(np.random.default_rng(0))
+        facts.append(("command", objective.shown(agent.space.complete(params))))
+    return facts
 
 
 def _report(path: Path, study: str, as_json: bool) -> bool:

@@ -73,11 +73,14 @@ class LocalRunner:
         process = None if objective is None else WorkerProcess(objective, gpus, self._orders)
         try:
             while not self._orders.stop and (trial := work.next()) is not None:
-                trial.gpus = gpus
+                trial.gpus, trial.interrupted = gpus, self._interrupted
                 work.run(trial, None if process is None else self._execute(process))
         finally:
             if process is not None:
                 process.close()
+
+    def _interrupted(self) -> bool:
+        return self._orders.abort
 
     def _execute(self, process: WorkerProcess) -> Callable[[Trial], Any]:
         return lambda trial: process.run(trial, self._timeout, self._memory)

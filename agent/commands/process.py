@@ -1,0 +1,219 @@
+"""One run of a command: its process group, its two streams, and the reports that come out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from typing import IO, Any
+
+from tunewright.agent.redact import redact, secret_variables
+from tunewright.agent.report import CHANNEL
+from tunewright.agent.runners.output import HEAD, TAIL
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL, and for a script that was told its verdict to end by itself
+POLL = 0.1
+CHUNK = 2**16
+MAX_LINE = 2**16  # a longer line is no report
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Metrics of one step, None where none was named. `answer` tells the script the verdict, where it listens."""
+
+    step: float | None
+    metrics: Mapping[str, float]
+    answer: Callable[[str], None] | None = None
+
+
+class Process:
+    """A started command. `reports` yields until it has ended; `close` ends what is left of its group."""
+
+    def __init__(self, words: Sequence[str], program: str, cwd: Path, extra: Mapping[str, str], folder: Path):
+        self.over = False  # whether it was ended for having trained far enough
+        self._queue: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._channel = _Channel(self._queue)
+        secrets = secret_variables()
+        environment = {name: value for name, value in os.environ.items() if name not in secrets}
+        self._popen = subprocess.Popen(
+            list(words), executable=program, cwd=cwd, env={**environment, **extra, CHANNEL: self._channel.address},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        assert self._popen.stdout is not None and self._popen.stderr is not None, "both are pipes"
+        self.stderr = Sink(folder / "stderr.txt")
+        self._pumps = [
+            _pump(self._popen.stdout, Sink(folder / "stdout.txt"), self._line),
+            _pump(self._popen.stderr, self.stderr, None),
+        ]
+
+    def reports(self, interrupted: Callable[[], bool], timeout: float | None) -> Iterator[Report]:
+        """As they come, until the command has ended. Raises TimeoutError, and KeyboardInterrupt when `interrupted`."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if interrupted():
+                raise KeyboardInterrupt
+            if ends is not None and time.monotonic() > ends:
+                raise TimeoutError
+            with contextlib.suppress(queue.Empty):
+                yield self._queue.get(timeout=POLL)
+                continue
+            if self._popen.poll() is not None and not self._drain():
+                return
+
+    def _drain(self) -> bool:
+        """Whether more may come: the pipes of an ended command are read to their end, unless a child holds them."""
+        for pump in self._pumps:
+            pump.join(1.0)
+        return not self._queue.empty()
+
+    @property
+    def code(self) -> int | None:
+        return self._popen.poll()
+
+    def wait(self, seconds: float) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+
+    def close(self) -> None:
+        """SIGTERM to the whole group, GRACE seconds, SIGKILL; a command that has ended leaves its children to this."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, number)
+                self.wait(GRACE if number == signal.SIGTERM else 60.0)
+        for pump in self._pumps:
+            pump.join(5.0)
+        self._channel.close()
+
+    def _line(self, line: bytes) -> None:
+        """A line of standard output that is a JSON object with numbers."""
+        try:
+            found = json.loads(line)
+        except ValueError:
+            return
+        if report := report_of(found, None):
+            self._queue.put(report)
+
+
+def report_of(found: Any, answer: Callable[[str], None] | None) -> Report | None:
+    """The numbers of an object; `step` is their step. None where there are none."""
+    if not isinstance(found, dict):
+        return None
+    numbers = {
+        str(name): float(value)
+        for name, value in found.items()
+        if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**308)
+    }
+    step = numbers.pop("step", None)
+    return Report(step, numbers, answer) if numbers else None
+
+
+# ------------------------------------------------------------------------------------------------ streams
+
+
+class Sink:
+    """A stream's first and last megabyte, keys taken out, in a file; what lies between is counted."""
+
+    def __init__(self, path: Path):
+        self._path, self._head, self._missing = path, 0, 0
+        self._tail: deque[bytes] = deque()
+        self._kept = 0
+        self.last = ""  # the last line that holds something
+
+    def write(self, data: bytes) -> None:
+        if self._head < HEAD:
+            clean = redact(data.decode("utf-8", "replace")).encode()
+            with self._path.open("ab") as file:
+                file.write(clean)
+            self._head += len(data)
+        else:
+            self._tail.append(data)
+            self._kept += len(data)
+            while self._kept - len(self._tail[0]) >= TAIL:
+                dropped = len(self._tail.popleft())
+                self._kept -= dropped
+                self._missing += dropped
+        if lines := [line for line in data[-4096:].decode("utf-8", "replace").splitlines() if line.strip()]:
+            self.last = redact(lines[-1].strip())[-300:]
+
+    def close(self) -> None:
+        with self._path.open("ab") as file:
+            if self._missing:
+                file.write(f"\n... {self._missing} bytes were left out here ...\n".encode())
+            file.write(redact(b"".join(self._tail).decode("utf-8", "replace")).encode())
+
+
+def _pump(stream: IO[bytes], sink: Sink, line: Callable[[bytes], None] | None) -> threading.Thread:
+    def work() -> None:
+        rest = b""
+        with stream, contextlib.closing(sink):
+            while data := os.read(stream.fileno(), CHUNK):
+                sink.write(data)
+                if line is None:
+                    continue
+                rest += data
+                whole, _, rest = rest.rpartition(b"\n")
+                if b"{" in whole:
+                    for one in whole.splitlines():
+                        if one.lstrip()[:1] == b"{" and len(one) <= MAX_LINE:
+                            line(one)
+                rest = rest[-2 * MAX_LINE :]
+            if line is not None and rest.lstrip()[:1] == b"{":
+                line(rest)
+
+    thread = threading.Thread(target=work, name="tunewright-output", daemon=True)
+    thread.start()
+    return thread
+
+
+# ------------------------------------------------------------------------------------------------ the script's calls
+
+
+class _Channel:
+    """Where `tunewright.agent.report` inside the script connects: a socket in a private folder, with a key."""
+
+    def __init__(self, reports: queue.SimpleQueue[Report]):
+        self._reports = reports
+        self._folder = tempfile.TemporaryDirectory(prefix="tunewright-")
+        key = os.urandom(16)
+        family = "AF_PIPE" if os.name == "nt" else "AF_UNIX"
+        place = None if os.name == "nt" else os.path.join(self._folder.name, "s")
+        self._listener = Listener(place, family, authkey=key)
+        self.address = json.dumps({"address": self._listener.address, "key": key.hex()})
+        threading.Thread(target=self._accept, name="tunewright-reports", daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                return
+            except Exception:  # somebody without the key
+                continue
+            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+
+    def _hear(self, connection: Connection) -> None:
+        with contextlib.suppress(EOFError, OSError, ValueError), connection:
+            while True:
+                found = json.loads(connection.recv_bytes(MAX_LINE))
+                answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+                if report := report_of(found, answers.put):
+                    self._reports.put(report)
+                    connection.send_bytes(answers.get().encode())
+                else:
+                    connection.send_bytes(b"continue")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.close()
+        self._folder.cleanup()
