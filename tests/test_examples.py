@@ -70,3 +70,15 @@ def test_the_study_file(tmp_path: Path) -> None:
     best = view.best()
     assert best is not None and best.values is not None and best.values[0] < 0.06
     assert f"Best: trial {best.number}, val_error {best.values[0]:.6g}" in printed
+
+
+def test_the_command_file_trains_on_from_checkpoints(tmp_path: Path) -> None:
+    for name in ("command.yaml", "train.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    printed = run(tmp_path, "-m", "tunewright.agent.cli", "tune", "command.yaml", "--trials", "3")
+    view = view_of(tmp_path / "tunewright.db", "digits-command")
+    best = view.best()
+    assert best is not None and best.fidelity == 27
+    assert [step for step, _ in view.curve(best.number)] == list(range(1, 28)), "each epoch once, in order"
+    assert [t.state for t in view.trials()].count(State.PAUSED) == 2
+    assert "asha, epoch 1 to 27" in printed and "paused at 1" in printed

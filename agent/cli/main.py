@@ -101,6 +101,20 @@ def tune(
     run(file, {k: v for k, v in changes.items() if v is not None}, trials, workers, as_json)
 
 
+@cli.command()
+@click.argument("script", type=click.Path(path_type=Path), required=False)
+@click.option("--output", default="study.yaml", show_default=True, type=click.Path(path_type=Path), help="The file.")
+@click.option("--force", is_flag=True, help="Overwrite it.")
+def init(script: Path | None, output: Path, force: bool) -> None:
+    """Write a study.yaml, from a script's arguments or by asking.
+
+    SCRIPT is read, never run: every argument that looks like a hyperparameter becomes one, with a range to check.
+    """
+    from tunewright.agent.cli.init import run
+
+    run(script, output, force)
+
+
 @cli.command("ls")
 @store_option
 @json_option
@@ -187,6 +201,22 @@ def chat(study: str | None, store: Path, file: Path | None, thread: int | None, 
     from tunewright.agent.cli.chat import run
 
     run(study, store, file, thread, yes, None)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@store_option
+@click.option(
+    "--format", "form", default="csv", show_default=True,
+    type=click.Choice(["csv", "json", "parquet", "wandb", "best"]), help="wandb: a sweep; best: its parameters.",
+)  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of standard output.")
+@click.option("--curves", is_flag=True, help="The reported points too.")
+def export(study: str | None, store: Path, form: str, output: Path | None, curves: bool) -> None:
+    """Write a study's trials for other tools."""
+    from tunewright.agent.cli.export import run
+
+    run(study, store, form, output, curves)
 
 
 @cli.group()
