@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from tunewright.engines.novelty import distances
 from tunewright.engines.types import Point, Proposal, State
 
 NOISE_EVERY = 10
-LIVE = (State.RUNNING, State.WAITING, State.PAUSED)
+LIVE = (State.RUNNING, State.WAITING)
 
 
 class History:
@@ -33,7 +33,7 @@ class History:
         self._view, self._store, self._study_id, self.space = view, view.store, view.record.id, view.space
         self.finished: list[TrialRecord] = []  # in the order in which they ended
         self.live: list[TrialRecord] = []
-        self.rested: Mapping[int, Point] = {}  # (step, value) where each paused trial came to rest
+        self.rested: Callable[[], Mapping[int, Point]] = dict  # (step, value) where each paused trial came to rest
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
@@ -44,6 +44,7 @@ class History:
         self._advised_by: dict[int, str] = {}
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
+        self._records: dict[int, TrialRecord] = {}  # as they were created
         self._by_key: dict[str, int] = {}
         self._row: dict[int, int] = {}  # trial number -> row of _units
         self._units: list[np.ndarray] = []
@@ -57,6 +58,7 @@ class History:
                 self._count_advice(record)
             if (fitted := self._view.fit(record)) is None:
                 continue
+            self._records[record.number] = fitted
             free = self.space.free(fitted.params)
             self._by_key.setdefault(self.space.key(free), record.number)
             self._row[record.number] = len(self._units)
@@ -113,19 +115,18 @@ class History:
         return noise
 
     def pending(self, strict: bool) -> list[Proposal]:
-        """Configurations out for evaluation; a strict engine is never shown advised ones. Paused ones are told."""
-        out = [r for r in self.live if r.state is not State.PAUSED and not (strict and r.source == "advisor")]
+        """Configurations out for evaluation; a strict engine is never shown advised ones."""
+        out = [r for r in self.live if not (strict and r.source == "advisor")]
         return [Proposal(self.space.free(r.params), r.fidelity) for r in out]
 
     def told(self) -> list[TrialRecord]:
         """Every trial for the advisor: finished ones in order, paused ones with what they were worth, running ones."""
-        live = [
-            replace(r, values=(self.rested[r.number][1],), fidelity=int(self.rested[r.number][0]))
-            if r.number in self.rested
-            else r
-            for r in self.live
+        paused = [
+            replace(self._records[number], state=State.PAUSED, values=(value,), fidelity=int(step))
+            for number, (step, value) in self.rested().items()
+            if number in self._records
         ]
-        return [*self.finished, *live]
+        return [*self.finished, *paused, *self.live]
 
     def repeats(self, config: Mapping[str, Any]) -> int | None:
         """The first trial that has this configuration, whatever became of it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
 SECRET_FORM = re.compile(
@@ -17,9 +18,14 @@ MIN_LENGTH = 8  # shorter values ("1", "true") would redact ordinary words
 MASK = "[redacted]"
 
 
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
+    return SECRET_NAME.search(name) is not None
+
+
 def secret_variables() -> list[str]:
     """Names of environment variables that hold secrets."""
-    return [name for name in os.environ if SECRET_NAME.search(name)]
+    return [name for name in os.environ if _is_secret(name)]
 
 
 def redact(text: str) -> str:

@@ -75,6 +75,8 @@ class Suggester:
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
         self._history = History(view)
+        if scheduler is not None:
+            self._history.rested = scheduler.rested
         self._order = order
         self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
         self._lineup = self._new_lineup()
@@ -113,7 +115,6 @@ class Suggester:
         ended = self._history.sync()
         if self._scheduler is not None:
             told = self._scheduler.take()
-            self._history.rested = self._scheduler.rested()
         else:
             told = [Told(r.source, self._view.observation(r)) for r in ended]
         self._history.judge(told)
