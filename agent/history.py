@@ -99,14 +99,15 @@ class History:
         """What that advisor's evaluated trials have earned."""
         known, trust = self._trust.get(advisor, (-1, UNTRIED))
         if known != len(self.results):
-            trust = earned(self.results, advisor, self._noise_floor())
+            tried = any(result.by == advisor for result in self.results)
+            trust = earned(self.results, advisor, self._noise_floor()) if tried else UNTRIED
             self._trust[advisor] = (len(self.results), trust)
         return trust
 
     def _noise_floor(self) -> float:
-        """Estimated anew with every tenth more results, among those of the fidelity that most have."""
+        """Estimated anew with half as many results again, among those of the fidelity that most have."""
         known, noise = self._noise
-        if len(self.results) - known >= max(NOISE_EVERY, known // 10):
+        if len(self.results) - known >= max(NOISE_EVERY, known // 2):
             usual = Counter(r.fidelity for r in self.results).most_common(1)[0][0]
             usable = [r for r in self.results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]

@@ -11,7 +11,7 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Params
 
 MIN_TRIALS = 15  # below, a model cannot tell noise from roughness
-MAX_TRIALS = 120
+MAX_TRIALS = 80
 
 
 def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float | None:
