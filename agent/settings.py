@@ -50,7 +50,7 @@ class Budget:
                 )
         if self.gpu_hours is not None:
             raise FixArgument(
-                "trials have no GPU slots yet whose hours could be counted",
+                "the hours that trials hold devices are not counted yet",
                 field="budget.gpu_hours",
                 value=self.gpu_hours,
                 fix="use seconds",
