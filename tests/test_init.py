@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunewright.agent import Categorical, Float, Int, TunewrightError
 from tunewright.agent.cli import study_file
-from tunewright.agent.cli.init import _quoted, from_script, parameter_line
+from tunewright.agent.cli.init import _quoted, from_questions, from_script, parameter_line
 from tunewright.agent.cli.script import read
 
 SCRIPT = """
@@ -95,7 +95,7 @@ def test_parameters_in_a_line(line, expected):
     assert study_file.parameter(name, entry) == expected
 
 
-@pytest.mark.parametrize("line", ["lr", "lr 5..1", "lr 0..1 log", "lr a..b", "9 1..2"])
+@pytest.mark.parametrize("line", ["lr", "lr 5..1", "lr 0..1 log", "lr a..b", "lr 1..2 lag", "9 1..2"])
 def test_a_line_that_does_not_fit_is_refused(line):
     with pytest.raises(TunewrightError):
         parameter_line(line)
@@ -104,6 +104,20 @@ def test_a_line_that_does_not_fit_is_refused(line):
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\x85\u2028\u2029\ufeff")))
 def test_any_text_survives_the_quoting(text):
     assert yaml.safe_load(f"x: {_quoted(text)}")["x"] == text
+
+
+def test_five_questions(tmp_path, monkeypatch, capsys):
+    rates = ["lr 1e-5..1e-1 lag", "lr 1e-4..1e-1 log", "lr 1e-5..1e-1 log"]
+    first = ["python train.py --lr {lr} --opt {opt}", "val_acc", "maximize"]
+    answers = iter([*first, *rates, "opt sgd,adam", "", 12, "lr above 0.05: diverges"])
+    monkeypatch.setattr("click.prompt", lambda *words, **options: next(answers))
+    path = tmp_path / "study.yaml"
+    path.write_text(from_questions())
+    asked = study_file.read(path)
+    assert asked.arguments["space"].parameters["lr"] == Float(1e-5, 0.1, log=True)
+    assert asked.arguments["task"] == "lr above 0.05: diverges"
+    assert (asked.arguments["direction"], asked.arguments["budget"].trials) == ("maximize", 12)
+    assert "is no range" in capsys.readouterr().out
 
 
 def init(folder, *words):

@@ -35,7 +35,8 @@ def run(script: Path | None, output: Path, force: bool) -> None:
         raise FixArgument("nobody is here to be asked", field="script", fix=fix)
     output.write_text(text, encoding="utf-8")
     study_file.read(output)  # what was written must be understood
-    render.line(f"{output} is written. Look it over: every range is a guess from a name.", "green")
+    guessed = " Look it over: every range is a guess from a name." if script is not None else ""
+    render.line(f"{output} is written.{guessed}", "green")
     render.commands([f"tunewright doctor {output}", f"tunewright tune {output}"])
 
 
@@ -163,7 +164,7 @@ def from_questions() -> str:
     )
     metric = click.prompt("2. Which metric does it print, as JSON lines?", default="val_loss")
     goal = click.prompt("   Is it to", type=click.Choice(["minimize", "maximize"]), default="minimize")
-    entries: list[str] = []
+    entries: dict[str, str] = {}  # the last line given for a name counts
     render.line("3. Its parameters, one a line, as `lr 1e-5..1e-1 log`, `layers 1..6` or `opt sgd,adam`; empty ends.")
     while True:
         text = click.prompt("  ", default="", show_default=False)
@@ -172,14 +173,17 @@ def from_questions() -> str:
                 break
             continue
         try:
-            entries.append(parameter_line(text))
+            line = parameter_line(text)
+            entries[line.split(":")[0]] = line
         except TunewrightError as error:
             render.line(f"   {error}", "yellow")
     trials = click.prompt("4. How many trials?", type=click.IntRange(1), default=50)
     task = click.prompt("5. Anything the tuner should know?", default="", show_default=False)
     lines = [f"command: {_quoted(command)}", f"metric: {{name: {_quoted(metric)}, goal: {goal}}}"]
     lines += [f"task: {_quoted(task)}"] if task else []
-    return "\n".join([*lines, "advisor: rules", f"budget: {{trials: {trials}}}", "parameters:", *entries]) + "\n"
+    return (
+        "\n".join([*lines, "advisor: rules", f"budget: {{trials: {trials}}}", "parameters:", *entries.values()]) + "\n"
+    )
 
 
 def parameter_line(text: str) -> str:
@@ -194,6 +198,10 @@ def parameter_line(text: str) -> str:
         numbers = [_number(bounds[1], name), _number(bounds[2], name)]
         low, high = (_decimal(n) if isinstance(n, float) else str(n) for n in numbers)
         line = f"  {name}: {{min: {low}, max: {high}{', log: true' if bounds[3] else ''}}}"
+    elif ".." in values:
+        raise FixArgument(
+            "is no range", field=name, value=values, fix="lr 1e-5..1e-1, with log after it where it helps"
+        )
     else:
         choices = [_quoted(_scalar(choice.strip())) for choice in values.split(",") if choice.strip()]
         line = f"  {name}: {{values: [{', '.join(choices)}]}}"
