@@ -9,18 +9,26 @@ _GAP = "\n... {missing} bytes were left out here ...\n"
 
 
 class BoundedFile:
-    """A file that others append to (O_APPEND). `trim` cuts its middle out once it is twice too long."""
+    """A file that others append to (O_APPEND). `trim` cuts its middle out once it is `too_long`; nobody may write
+    meanwhile."""
 
     def __init__(self, path: Path):
         self.path = path
         self._missing = 0
         self._gap = 0
 
-    def trim(self) -> None:
+    @property
+    def too_long(self) -> bool:
+        return self._size() > 2 * (HEAD + TAIL)
+
+    def _size(self) -> int:
         try:
-            size = self.path.stat().st_size
+            return self.path.stat().st_size
         except OSError:
-            return
+            return 0
+
+    def trim(self) -> None:
+        size = self._size()
         if size <= 2 * (HEAD + TAIL):
             return
         with self.path.open("r+b") as file:

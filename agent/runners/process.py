@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -131,8 +132,8 @@ class WorkerProcess:
                 if verdict is not None:
                     raise verdict
                 raise EOFError
-            for file in files:
-                file.trim()
+            if any(file.too_long for file in files):
+                self._trim(files)
             self._check(began, ends, timeout, memory, verdict)
 
     def _check(self, began: float, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
@@ -145,6 +146,21 @@ class WorkerProcess:
         if memory is not None and (used := self._memory()) > memory:
             self.kill()
             raise TrialFailed(f"used {size_text(used)} of memory, the cap is {size_text(memory)}")
+
+    def _trim(self, files: Sequence[BoundedFile]) -> None:
+        """The group is stopped meanwhile: what it wrote while a file is cut would be cut off with it."""
+        import psutil
+
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            os.killpg(self._process.pid, signal.SIGSTOP)
+            try:
+                ends = time.monotonic() + POLL
+                while psutil.Process(self._process.pid).status() != psutil.STATUS_STOPPED and time.monotonic() < ends:
+                    time.sleep(0.001)
+                for file in files:
+                    file.trim()
+            finally:
+                os.killpg(self._process.pid, signal.SIGCONT)
 
     def _memory(self) -> int:
         """Resident bytes of the worker and its children."""
