@@ -33,6 +33,23 @@ class Axes:
         self.parameters = tuple(space.parameters.values())
         self.counts = np.array([p.count for p in self.parameters], dtype=float)
         self.categorical = np.array([isinstance(p, Categorical) for p in self.parameters])
+        # A column with a single value tells nothing, and is in none of the three.
+        self.floats = np.flatnonzero(np.isinf(self.counts))
+        self.categories = np.flatnonzero(self.categorical & (self.counts > 1))
+        self.discrete = np.flatnonzero(~self.categorical & np.isfinite(self.counts) & (self.counts > 1))
+
+    def snap(self, units: np.ndarray) -> np.ndarray:
+        """(n, d) units moved to those of the values that they decode to."""
+        snapped = units.copy()
+        for column in (*self.categories, *self.discrete):
+            p, u = self.parameters[column], units[:, column]
+            if isinstance(p, Int) and p.log:
+                low, high = math.log(p.low - 0.5), math.log(p.high + 0.5)
+                value = np.clip(np.round(np.exp(low + u * (high - low))), p.low, p.high)
+                snapped[:, column] = (np.log(value) - low) / (high - low)
+            else:
+                snapped[:, column] = (np.minimum(np.floor(u * p.count), p.count - 1) + 0.5) / p.count
+        return snapped
 
     def edges(self, column: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bin around each (n,) unit of a discrete number's column."""
@@ -65,37 +82,61 @@ class Parzen:
 
     def log_density(self, units: np.ndarray) -> np.ndarray:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
-        total = np.broadcast_to(np.log(self.weights), (len(units), len(self.weights))).copy()
-        for column in range(units.shape[1]):
-            points = np.flatnonzero(~np.isnan(units[:, column]))
-            kernels = np.flatnonzero(~np.isnan(self.centers[:, column]))
-            if points.size and kernels.size:
-                x, mu = units[points, column], self.centers[kernels, column]
-                total[np.ix_(points, kernels)] += self._log_kernel(column, x, mu)
-        top = total.max(axis=1)
-        return top + np.log(np.exp(total - top[:, None]).sum(axis=1))
+        # The log of a product of Gaussians is a quadratic form, so all pairs of points and kernels are one matrix
+        # product: of [x^2, x, 1] with the coefficients of each kernel. A category is a coordinate per choice.
+        total = self._points(units) @ self._kernels() + np.log(self.weights)
+        for column in self.axes.discrete:
+            total += self._log_masses(column, units[:, column])
+        top = total.max(axis=1, initial=-np.inf)
+        total -= top[:, None]
+        return top + np.log(np.exp(total, out=total).sum(axis=1))
 
-    def _log_kernel(self, column: int, x: np.ndarray, mu: np.ndarray) -> np.ndarray:
-        """(points, kernels) log factors of one column."""
+    def _points(self, units: np.ndarray) -> np.ndarray:
+        """(m, f) features; all zero in a column that a point does not use, which makes the kernels' factor 1."""
+        x = units[:, self.axes.floats] - 0.5
+        used = ~np.isnan(x)
+        x = np.where(used, x, 0.0)
+        return np.hstack([x * x, x, used, *(self._choices(units, c) for c in self.axes.categories)])
+
+    def _kernels(self) -> np.ndarray:
+        """(f, n) the kernels' coefficients of the features of `_points`."""
         from scipy.special import ndtr
 
-        width, count = self.widths[column], self.axes.counts[column]
-        if count == 1:
-            return np.zeros((len(x), len(mu)))
-        if self.axes.categorical[column]:
-            match = np.abs(x[:, None] - mu) * count < 0.5
-            return np.where(match, math.log(count * (1 - width) + width), math.log(width))
-        if math.isinf(count):
-            inside = ndtr((1 - mu) / width) - ndtr(-mu / width)
-            z = (x[:, None] - mu) / width
-            return -0.5 * z * z - np.log(width * math.sqrt(2 * math.pi) * inside)
+        floats = self.axes.floats
+        width, center = self.widths[floats], self.centers[:, floats]
+        used = ~np.isnan(center)
+        mu = np.where(used, center, 0.5)
+        inside = ndtr((1 - mu) / width) - ndtr(-mu / width)
+        curvature = used / (2 * width * width)
+        mu -= 0.5
+        level = curvature * mu * mu + used * np.log(width * math.sqrt(2 * math.pi) * inside)
+        rows = [-curvature, 2 * curvature * mu, -level]
+        for column in self.axes.categories:
+            width, count = self.widths[column], self.axes.counts[column]
+            scale = np.full(int(count) + 1, math.log((count * (1 - width) + width) / width))
+            scale[-1] = math.log(width)
+            rows.append(self._choices(self.centers, column) * scale)
+        return np.hstack(rows).T
+
+    def _choices(self, units: np.ndarray, column: int) -> np.ndarray:
+        """(n, choices + 1) which choice each unit stands for; in the last column whether it stands for any."""
+        count = int(self.axes.counts[column])
+        chosen = np.floor(units[:, column] * count)[:, None] == np.arange(count)
+        return np.hstack([chosen, ~np.isnan(units[:, column : column + 1])])
+
+    def _log_masses(self, column: int, x: np.ndarray) -> np.ndarray:
+        """(m, n) log factors of a discrete number: a kernel's mass over the bin of each value, over the bin's width."""
+        from scipy.special import ndtr
+
         # Few values repeat often: each pair is computed once.
-        values, back = np.unique(x, return_inverse=True)
-        means, kernel = np.unique(mu, return_inverse=True)
+        width = self.widths[column]
+        values, point = np.unique(x, return_inverse=True)
+        means, kernel = np.unique(self.centers[:, column], return_inverse=True)
         low, high = (edge[:, None] for edge in self.axes.edges(column, values))
         inside = ndtr((1 - means) / width) - ndtr(-means / width)
         mass = (ndtr((high - means) / width) - ndtr((low - means) / width)) / inside
-        return np.log(np.maximum(mass / (high - low), TINY))[back][:, kernel]
+        logs = np.where(np.isnan(mass), 0.0, np.log(np.maximum(mass / (high - low), TINY)))
+        return np.take(logs[point], kernel, axis=1)
 
     def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.

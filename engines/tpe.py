@@ -8,9 +8,10 @@ that the paper leaves open follow what Watanabe (2023, arXiv:2304.11127) found t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from tunewright.engines.types import (
     stream,
 )
 from tunewright.engines.types import Params as Config
+
+Rank: TypeAlias = tuple[float, float, float]
 
 GOOD = 0.12  # share of the observations that is good,
 MIN_GOOD, MAX_GOOD = 2, 25  # within these bounds
@@ -64,21 +67,28 @@ class TPE:
             )
         self.space, self.objective, self.seed, self.n_startup = space, objectives[0], seed, n_startup
         self._axes = Axes(space)
+        self._plain = not (space.conditions or space.constraints or space.derived)
         self._history = History(space)
         self._units = np.empty((0, len(space.names)))
-        self._ranks = np.empty((0, 3))  # of each observation: broken constraints, -fidelity, loss
+        self._ranked: list[tuple[Rank, int]] = []  # observations with a value, best first, and their rows
+        self._told: tuple[Parzen, Parzen] | None = None  # the model of all that was told, once it was asked for
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        if observations:
-            self._history.tell(observations)
-            self._units = np.vstack([self._units, self.space.encode([o.params for o in observations])])
-            self._ranks = np.vstack([self._ranks, [self._rank(o) for o in observations]])
+        if not observations:
+            return
+        for row, observation in enumerate(observations, start=len(self._units)):
+            if (rank := self._rank(observation)) is not None:
+                insort(self._ranked, (rank, row))
+        self._history.tell(observations)
+        self._units = np.vstack([self._units, self.space.encode([o.params for o in observations])])
+        self._told = None
 
-    def _rank(self, observation: Observation) -> tuple[float, float, float]:
+    def _rank(self, observation: Observation) -> Rank | None:
+        """(broken constraints, -fidelity, loss), lower is better; None for a failure."""
         loss = math.nan if observation.values is None else self.objective.loss(observation.values[0])
         broken = sum(max(0.0, c) for c in observation.constraints)
         reached = math.inf if observation.fidelity is None else observation.fidelity
-        return broken, -reached, loss if math.isfinite(loss) else math.nan
+        return (broken, -reached, loss) if math.isfinite(loss) else None
 
     # ---------------------------------------------------------------- proposals
 
@@ -100,27 +110,36 @@ class TPE:
         rng = stream(self.seed, index)
         pending = {self.space.key(config) for config in running}
 
-        def best(configs: Sequence[Params], taken: set[str]) -> Params | None:
-            order = np.argsort(-_ratio(model, self.space.encode(configs)), kind="stable")
-            return next((configs[i] for i in order if self.space.key(configs[i]) not in taken), None)
+        def best(units: np.ndarray, *taken: Collection[str]) -> Params | None:
+            for i in np.argsort(-_ratio(model, units), kind="stable"):
+                (config,) = self.space.decode(units[i : i + 1])
+                key = self.space.key(config)
+                if not any(key in keys for keys in taken):
+                    return config
+            return None
 
         drawn = self._draw(model[0], rng, CANDIDATES)
-        config = best(drawn, self._history.keys | pending)
+        config = best(drawn, self._history.keys, pending)
         if config is not None:
             return config
         if self._history.listable:
             left = self._history.untried(pending)
-            others = [left[i] for i in rng.permutation(len(left))[:LAST_RESORT]]
+            others = self.space.encode([left[i] for i in rng.permutation(len(left))[:LAST_RESORT]])
         else:
-            others = self.space.sample(rng, LAST_RESORT)
-        return best(others, self._history.keys | pending) or best(drawn + others, pending) or drawn[0]
+            others = self.space.encode(self.space.sample(rng, LAST_RESORT))
+        either = np.vstack([drawn, others])
+        tries = (best(others, self._history.keys, pending), best(either, pending), best(either))
+        return next(config for config in tries if config is not None)
 
-    def _draw(self, good: Parzen, rng: np.random.Generator, n: int) -> list[Params]:
-        """n valid candidates: draws from l and recombinations of its kernels, uniform ones where these are invalid."""
+    def _draw(self, good: Parzen, rng: np.random.Generator, n: int) -> np.ndarray:
+        """(n, d) units of valid candidates: draws from l and recombinations of its kernels, uniform ones where these
+        are invalid."""
         recombined = int(RECOMBINED * n)
-        units = np.vstack([good.sample(rng, n - recombined), good.recombine(rng, recombined)])
-        configs = [config for config in self.space.decode(rng.permutation(units)) if self.space.feasible(config)]
-        return configs + self.space.sample(rng, n - len(configs))
+        units = rng.permutation(np.vstack([good.sample(rng, n - recombined), good.recombine(rng, recombined)]))
+        if self._plain:
+            return self._axes.snap(units)
+        configs = [config for config in self.space.decode(units) if self.space.feasible(config)]
+        return self.space.encode(configs + self.space.sample(rng, n - len(configs)))
 
     def _startup(self, index: int, running: Sequence[Config]) -> Params:
         rng = stream(self.seed, index)
@@ -159,39 +178,44 @@ class TPE:
 
     def _model(self, running: Sequence[Config] = ()) -> tuple[Parzen, Parzen] | None:
         """(l, g), None before there are enough values, or while no value is better than another."""
-        split = self._split()
-        if split is None:
-            return None
-        good, bad = split
-        worse = self._units[bad]
-        if running:
-            # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so a batch spreads out.
-            worse = np.vstack([worse, self.space.encode(running)])
-        # Better ranks weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49).
-        weights = math.log(len(good) + 0.5) - np.log(np.arange(1, len(good) + 1))
-        return (
-            Parzen.fit(self._axes, self._units[good], weights / weights.mean()),
-            Parzen.fit(self._axes, worse, np.ones(len(worse))),
-        )
+        if running or self._told is None:
+            split = self._split()
+            if split is None:
+                return None
+            good, bad = split
+            worse = self._units[bad]
+            if running:
+                # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so a batch spreads out.
+                worse = np.vstack([worse, self.space.encode(running)])
+            # Better ranks weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49).
+            weights = math.log(len(good) + 0.5) - np.log(np.arange(1, len(good) + 1))
+            model = (
+                Parzen.fit(self._axes, self._units[good], weights / weights.mean()),
+                Parzen.fit(self._axes, worse, np.ones(len(worse))),
+            )
+            if running:
+                return model
+            self._told = model
+        return self._told
 
     def _split(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Rows of the good and of the bad observations, each best first. Equal ranks are never torn apart."""
-        failed = np.isnan(self._ranks[:, 2])
-        valued = np.flatnonzero(~failed)
-        if len(valued) < max(self.n_startup, 2):
+        """Rows of the good observations, best first, and of the bad ones. Equal ranks are never torn apart."""
+        ranked = self._ranked
+        if len(ranked) < max(self.n_startup, 2):
             return None
-        broken, reached, loss = self._ranks[valued].T
-        order = valued[np.lexsort((loss, reached, broken))]
-        ranks = self._ranks[order]
-        new = np.append(True, np.any(ranks[1:] != ranks[:-1], axis=1))
-        cuts = np.flatnonzero(new)[1:]  # where a good group may end
-        wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(order))), MAX_GOOD)
-        if not cuts.size:
+        if ranked[0][0] == ranked[-1][0]:
             # All equal: only failures, if any, tell good from bad.
-            return (order, np.flatnonzero(failed)) if failed.any() else None
-        fitting = cuts[cuts <= wanted]
-        cut = int(fitting[-1] if fitting.size else cuts[0])
-        return order[:cut], np.concatenate([order[cut:], np.flatnonzero(failed)])
+            if len(ranked) == len(self._units):
+                return None
+            cut = len(ranked)
+        else:
+            wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD)
+            cuts = (k for k in (*range(wanted, 0, -1), *range(wanted + 1, len(ranked))))
+            cut = next(k for k in cuts if ranked[k - 1][0] != ranked[k][0])
+        good = np.array([row for _, row in ranked[:cut]])
+        bad = np.ones(len(self._units), dtype=bool)
+        bad[good] = False
+        return good, np.flatnonzero(bad)
 
     def score(self, configs: Sequence[Config], fidelity: int | None = None) -> np.ndarray:
         """(n,) log l - log g; zeros while there is no model."""
@@ -201,7 +225,7 @@ class TPE:
     def candidates(self, n: int, *, index: int) -> list[Params]:
         """n draws of what `ask(index=index)` picks from; uniform while there is no model."""
         rng, model = stream(self.seed, index), self._model()
-        return self.space.sample(rng, n) if model is None else self._draw(model[0], rng, n)
+        return self.space.sample(rng, n) if model is None else self.space.decode(self._draw(model[0], rng, n))
 
 
 def _ratio(model: tuple[Parzen, Parzen], units: np.ndarray) -> np.ndarray:
