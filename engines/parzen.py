@@ -18,6 +18,7 @@ from tunewright.engines.parameters import Categorical, Int
 from tunewright.engines.space import Space
 
 TINY = 1e-300
+BLOCK = 100_000  # pairs of points and kernels at a time, for the processor's cache
 PRIOR_WEIGHT = 1.0
 # Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
 # many parameters of much narrower kernels is nothing but its nearest kernel, and candidates stay where the best are.
@@ -49,6 +50,8 @@ class Axes:
                 snapped[:, column] = (np.log(value) - low) / (high - low)
             else:
                 snapped[:, column] = (np.minimum(np.floor(u * p.count), p.count - 1) + 0.5) / p.count
+        for column in np.flatnonzero(self.counts == 1):
+            snapped[:, column] = self.parameters[column].to_unit(self.parameters[column].from_unit(0.5))
         return snapped
 
     def edges(self, column: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,12 +87,19 @@ class Parzen:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
         # The log of a product of Gaussians is a quadratic form, so all pairs of points and kernels are one matrix
         # product: of [x^2, x, 1] with the coefficients of each kernel. A category is a coordinate per choice.
-        total = self._points(units) @ self._kernels() + np.log(self.weights)
-        for column in self.axes.discrete:
-            total += self._log_masses(column, units[:, column])
-        top = total.max(axis=1, initial=-np.inf)
-        total -= top[:, None]
-        return top + np.log(np.exp(total, out=total).sum(axis=1))
+        points, kernels, start = self._points(units), self._kernels(), np.log(self.weights)
+        tables = [self._log_masses(column, units[:, column]) for column in self.axes.discrete]
+        out = np.empty(len(units))
+        step = max(1, BLOCK // len(self.weights))
+        for block in (slice(k, k + step) for k in range(0, len(units), step)):
+            total = points[block] @ kernels
+            total += start
+            for logs, kernel in tables:
+                total += np.take(logs[block], kernel, axis=1)
+            top = total.max(axis=1)
+            total -= top[:, None]
+            out[block] = top + np.log(np.exp(total, out=total).sum(axis=1))
+        return out
 
     def _points(self, units: np.ndarray) -> np.ndarray:
         """(m, f) features; all zero in a column that a point does not use, which makes the kernels' factor 1."""
@@ -124,8 +134,11 @@ class Parzen:
         chosen = np.floor(units[:, column] * count)[:, None] == np.arange(count)
         return np.hstack([chosen, ~np.isnan(units[:, column : column + 1])])
 
-    def _log_masses(self, column: int, x: np.ndarray) -> np.ndarray:
-        """(m, n) log factors of a discrete number: a kernel's mass over the bin of each value, over the bin's width."""
+    def _log_masses(self, column: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m, k) log factors of a discrete number at its k different centers, and (n,) which of these a kernel has.
+
+        A factor is the kernel's mass over the bin of the value, over the bin's width.
+        """
         from scipy.special import ndtr
 
         # Few values repeat often: each pair is computed once.
@@ -136,7 +149,7 @@ class Parzen:
         inside = ndtr((1 - means) / width) - ndtr(-means / width)
         mass = (ndtr((high - means) / width) - ndtr((low - means) / width)) / inside
         logs = np.where(np.isnan(mass), 0.0, np.log(np.maximum(mass / (high - low), TINY)))
-        return np.take(logs[point], kernel, axis=1)
+        return logs[point], kernel
 
     def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.

@@ -67,7 +67,8 @@ class TPE:
             )
         self.space, self.objective, self.seed, self.n_startup = space, objectives[0], seed, n_startup
         self._axes = Axes(space)
-        self._plain = not (space.conditions or space.constraints or space.derived)
+        parents = {name for condition in space.conditions.values() for name in condition.names}
+        self._parents = [column for column, name in enumerate(space.names) if name in parents]
         self._history = History(space)
         self._units = np.empty((0, len(space.names)))
         self._ranked: list[tuple[Rank, int]] = []  # observations with a value, best first, and their rows
@@ -136,10 +137,24 @@ class TPE:
         are invalid."""
         recombined = int(RECOMBINED * n)
         units = rng.permutation(np.vstack([good.sample(rng, n - recombined), good.recombine(rng, recombined)]))
-        if self._plain:
-            return self._axes.snap(units)
-        configs = [config for config in self.space.decode(units) if self.space.feasible(config)]
-        return self.space.encode(configs + self.space.sample(rng, n - len(configs)))
+        valid = self._valid(units)
+        if len(valid) == n:
+            return valid
+        return np.vstack([valid, self.space.encode(self.space.sample(rng, n - len(valid)))])
+
+    def _valid(self, units: np.ndarray) -> np.ndarray:
+        """The units that decode to valid configurations, as `Space.encode` would return these."""
+        if self.space.constraints or self.space.derived:
+            return self.space.encode([c for c in self.space.decode(units) if self.space.feasible(c)])
+        snapped = self._axes.snap(units)
+        if not self._parents:
+            return snapped
+        # What is active follows from the parents alone, and these take few combinations.
+        _, first, group = np.unique(snapped[:, self._parents], axis=0, return_index=True, return_inverse=True)
+        shown = self.space.decode(snapped[first])
+        active = ~np.isnan(self.space.encode(shown))[group]
+        feasible = np.array([self.space.feasible(config) for config in shown])[group]
+        return np.where(active, snapped, np.nan)[feasible]
 
     def _startup(self, index: int, running: Sequence[Config]) -> Params:
         rng = stream(self.seed, index)

@@ -130,6 +130,25 @@ def test_recombination_takes_each_value_from_some_observation_or_near_it() -> No
     assert len({tuple(row) for row in np.round(units)}) > 100
 
 
+@settings(max_examples=40, deadline=None)
+@given(spaces(), st.integers(0, 999))
+def test_snapped_units_are_those_of_the_values_they_decode_to(space: Space, seed: int) -> None:
+    units = np.vstack([np.random.default_rng(seed).random((20, len(space.names))), np.zeros(len(space.names))])
+    snapped = Axes(space).snap(units)
+    decoded = space.encode(space.decode(units))
+    active = ~np.isnan(decoded)
+    assert np.allclose(snapped[active], decoded[active], atol=1e-9)
+
+
+def test_a_density_does_not_depend_on_the_points_it_is_asked_with() -> None:
+    rng = np.random.default_rng(0)
+    density = parzen(CLUSTERS, CLUSTERS.encode(CLUSTERS.sample(rng, 3000)))  # more pairs than one block holds
+    units = CLUSTERS.encode(CLUSTERS.sample(rng, 90))
+    alone = np.concatenate([density.log_density(unit[None]) for unit in units])
+    assert np.allclose(density.log_density(units), alone)
+    assert density.log_density(units[:0]).shape == (0,)
+
+
 # ------------------------------------------------------------------------------------------------ the split
 
 
@@ -216,6 +235,18 @@ def test_scores_rank_regions_and_ignore_order_of_asking() -> None:
         ]
     )
     assert best > wrong_opt and best > wrong_lr and best > other
+
+
+@settings(max_examples=40, deadline=None)
+@given(spaces(), st.integers(0, 999))
+def test_candidates_leave_out_what_is_inactive(space: Space, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    engine = tpe(space, [(c, float(k)) for k, c in enumerate(space.sample(rng, 12))])
+    for config in engine.candidates(30, index=12):
+        assert space.problems(config) == []
+    units = rng.random((30, len(space.names)))
+    expected = space.encode([c for c in space.decode(units) if space.feasible(c)])
+    assert np.allclose(engine._valid(units), expected, atol=1e-9, equal_nan=True)
 
 
 def test_the_proposal_is_its_own_best_candidate_or_close_to_it() -> None:
