@@ -155,7 +155,7 @@ def measure(arms: list[str], sizes: list[int], repeats: int, seconds: float, cpu
             row = (arm, size, f"{median:.2f}", f"{times[0]:.2f}", max(len(times) - 1, 1))
             rows.append(dict(zip(FIELDS, map(str, row), strict=True)))
             if sum(times) >= seconds * 1e3:
-                print(f"{arm} used up its {seconds:g} seconds at {size} trials; larger sizes are left out", file=sys.stderr)
+                print(f"{arm}: {seconds:g} seconds are up at {size} trials, larger sizes are left out", file=sys.stderr)
                 break
     return rows
 

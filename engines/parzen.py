@@ -35,9 +35,11 @@ class Axes:
         self.counts = np.array([p.count for p in self.parameters], dtype=float)
         self.categorical = np.array([isinstance(p, Categorical) for p in self.parameters])
         # A column with a single value tells nothing, and is in none of the three.
-        self.floats = np.flatnonzero(np.isinf(self.counts))
-        self.categories = np.flatnonzero(self.categorical & (self.counts > 1))
-        self.discrete = np.flatnonzero(~self.categorical & np.isfinite(self.counts) & (self.counts > 1))
+        several = self.counts > 1
+        self.floats: list[int] = np.flatnonzero(np.isinf(self.counts)).tolist()
+        self.categories: list[int] = np.flatnonzero(self.categorical & several).tolist()
+        self.discrete: list[int] = np.flatnonzero(~self.categorical & np.isfinite(self.counts) & several).tolist()
+        self.single = space.encode([{n: p.value_at(0) for n, p in space.parameters.items() if p.count == 1}])[0]
 
     def snap(self, units: np.ndarray) -> np.ndarray:
         """(n, d) units moved to those of the values that they decode to."""
@@ -50,9 +52,7 @@ class Axes:
                 snapped[:, column] = (np.log(value) - low) / (high - low)
             else:
                 snapped[:, column] = (np.minimum(np.floor(u * p.count), p.count - 1) + 0.5) / p.count
-        for column in np.flatnonzero(self.counts == 1):
-            snapped[:, column] = self.parameters[column].to_unit(self.parameters[column].from_unit(0.5))
-        return snapped
+        return np.where(np.isnan(self.single), snapped, self.single)
 
     def edges(self, column: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bin around each (n,) unit of a discrete number's column."""

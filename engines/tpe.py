@@ -34,7 +34,8 @@ Rank: TypeAlias = tuple[float, float, float]
 
 GOOD = 0.12  # share of the observations that is good,
 MIN_GOOD, MAX_GOOD = 2, 25  # within these bounds
-CANDIDATES = 96
+# Most candidates for the price: as many as keep the pairs of candidates and observations to be computed below a bound.
+MIN_CANDIDATES, MAX_CANDIDATES, PAIRS = 96, 256, 256_000
 RECOMBINED = 0.7  # share of the candidates
 LAST_RESORT = 256  # candidates where all of l's own are taken
 DESIGN_TRIES = 50
@@ -119,7 +120,8 @@ class TPE:
                     return config
             return None
 
-        drawn = self._draw(model[0], rng, CANDIDATES)
+        wanted = max(MIN_CANDIDATES, min(MAX_CANDIDATES, PAIRS // len(self._units)))
+        drawn = self._draw(model[0], rng, wanted)
         config = best(drawn, self._history.keys, pending)
         if config is not None:
             return config
@@ -151,6 +153,7 @@ class TPE:
             return snapped
         # What is active follows from the parents alone, and these take few combinations.
         _, first, group = np.unique(snapped[:, self._parents], axis=0, return_index=True, return_inverse=True)
+        group = group.reshape(-1)  # numpy 2.0 gives it a second axis
         shown = self.space.decode(snapped[first])
         active = ~np.isnan(self.space.encode(shown))[group]
         feasible = np.array([self.space.feasible(config) for config in shown])[group]
@@ -193,25 +196,25 @@ class TPE:
 
     def _model(self, running: Sequence[Config] = ()) -> tuple[Parzen, Parzen] | None:
         """(l, g), None before there are enough values, or while no value is better than another."""
-        if running or self._told is None:
-            split = self._split()
-            if split is None:
-                return None
-            good, bad = split
-            worse = self._units[bad]
-            if running:
-                # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so a batch spreads out.
-                worse = np.vstack([worse, self.space.encode(running)])
-            # Better ranks weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49).
-            weights = math.log(len(good) + 0.5) - np.log(np.arange(1, len(good) + 1))
-            model = (
-                Parzen.fit(self._axes, self._units[good], weights / weights.mean()),
-                Parzen.fit(self._axes, worse, np.ones(len(worse))),
-            )
-            if running:
-                return model
-            self._told = model
+        if running:
+            return self._fit(self.space.encode(running))
+        if self._told is None:
+            self._told = self._fit(self._units[:0])
         return self._told
+
+    def _fit(self, running: np.ndarray) -> tuple[Parzen, Parzen] | None:
+        split = self._split()
+        if split is None:
+            return None
+        good, bad = split
+        # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so that a batch spreads out.
+        worse = np.vstack([self._units[bad], running])
+        # Better ranks weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49).
+        weights = math.log(len(good) + 0.5) - np.log(np.arange(1, len(good) + 1))
+        return (
+            Parzen.fit(self._axes, self._units[good], weights / weights.mean()),
+            Parzen.fit(self._axes, worse, np.ones(len(worse))),
+        )
 
     def _split(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Rows of the good observations, best first, and of the bad ones. Equal ranks are never torn apart."""
@@ -225,7 +228,7 @@ class TPE:
             cut = len(ranked)
         else:
             wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD)
-            cuts = (k for k in (*range(wanted, 0, -1), *range(wanted + 1, len(ranked))))
+            cuts = (*range(wanted, 0, -1), *range(wanted + 1, len(ranked)))
             cut = next(k for k in cuts if ranked[k - 1][0] != ranked[k][0])
         good = np.array([row for _, row in ranked[:cut]])
         bad = np.ones(len(self._units), dtype=bool)

@@ -130,7 +130,7 @@ def test_recombination_takes_each_value_from_some_observation_or_near_it() -> No
     assert len({tuple(row) for row in np.round(units)}) > 100
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(spaces(), st.integers(0, 999))
 def test_snapped_units_are_those_of_the_values_they_decode_to(space: Space, seed: int) -> None:
     units = np.vstack([np.random.default_rng(seed).random((20, len(space.names))), np.zeros(len(space.names))])
@@ -237,7 +237,7 @@ def test_scores_rank_regions_and_ignore_order_of_asking() -> None:
     assert best > wrong_opt and best > wrong_lr and best > other
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(spaces(), st.integers(0, 999))
 def test_candidates_leave_out_what_is_inactive(space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -255,7 +255,7 @@ def test_the_proposal_is_its_own_best_candidate_or_close_to_it() -> None:
     assert proposed >= np.quantile(engine.score(engine.candidates(256, index=40)), 0.9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(spaces(), st.integers(0, 999), st.integers(0, 2))
 def test_any_space_and_history_gives_valid_proposals_and_finite_scores(space: Space, seed: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
