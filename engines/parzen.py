@@ -2,9 +2,9 @@
 
 One kernel per observation, a product over parameters (Bergstra et al. 2011; multivariate as in Falkner et al. 2018):
 a Gaussian truncated to [0, 1] for a float, its mass over the value's bin for a discrete number, and a smoothed count
-for a category (Aitchison & Aitken 1976). All densities are relative to the uniform one. Where the kernel's observation
-has no value, its factor is therefore 1: the observation says nothing there. The prior is the kernel of an
-observation without any value.
+for a category (Aitchison & Aitken 1976). Where bins are many and equal, the density in the middle stands for the mass.
+All densities are relative to the uniform one. Where the kernel's observation has no value, its factor is therefore 1:
+the observation says nothing there. The prior is the kernel of an observation without any value.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tunewright.engines.parameters import Categorical, Int
 from tunewright.engines.space import Space
 
 TINY = 1e-300
+MANY = 50
 BLOCK = 100_000  # pairs of points and kernels at a time, for the processor's cache
 PRIOR_WEIGHT = 1.0
 # Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
@@ -34,17 +35,19 @@ class Axes:
         self.parameters = tuple(space.parameters.values())
         self.counts = np.array([p.count for p in self.parameters], dtype=float)
         self.categorical = np.array([isinstance(p, Categorical) for p in self.parameters])
+        uneven = np.array([isinstance(p, Int) and p.log for p in self.parameters])
         # A column with a single value tells nothing, and is in none of the three.
+        smooth = ~self.categorical & ~uneven & (self.counts >= MANY)
         several = self.counts > 1
-        self.floats: list[int] = np.flatnonzero(np.isinf(self.counts)).tolist()
+        self.floats: list[int] = np.flatnonzero(smooth).tolist()
         self.categories: list[int] = np.flatnonzero(self.categorical & several).tolist()
-        self.discrete: list[int] = np.flatnonzero(~self.categorical & np.isfinite(self.counts) & several).tolist()
+        self.discrete: list[int] = np.flatnonzero(~self.categorical & ~smooth & several).tolist()
         self.single = space.encode([{n: p.value_at(0) for n, p in space.parameters.items() if p.count == 1}])[0]
 
     def snap(self, units: np.ndarray) -> np.ndarray:
         """(n, d) units moved to those of the values that they decode to."""
         snapped = units.copy()
-        for column in (*self.categories, *self.discrete):
+        for column in np.flatnonzero(np.isfinite(self.counts) & (self.counts > 1)).tolist():
             p, u = self.parameters[column], units[:, column]
             if isinstance(p, Int) and p.log:
                 low, high = math.log(p.low - 0.5), math.log(p.high + 0.5)

@@ -35,7 +35,7 @@ Rank: TypeAlias = tuple[float, float, float]
 GOOD = 0.12  # share of the observations that is good,
 MIN_GOOD, MAX_GOOD = 2, 25  # within these bounds
 # Most candidates for the price: as many as keep the pairs of candidates and observations to be computed below a bound.
-MIN_CANDIDATES, MAX_CANDIDATES, PAIRS = 96, 256, 256_000
+MIN_CANDIDATES, MAX_CANDIDATES, PAIRS = 96, 256, 100_000
 RECOMBINED = 0.7  # share of the candidates
 LAST_RESORT = 256  # candidates where all of l's own are taken
 DESIGN_TRIES = 50

@@ -93,6 +93,14 @@ def test_the_masses_of_a_discrete_parameter_sum_to_one_and_match_its_draws(param
         assert stats.chisquare(counts[likely], expected).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("parameter", [Int(1, 64), Float(0, 1, step=0.01)])
+def test_the_masses_of_many_values_nearly_sum_to_one(parameter) -> None:
+    space = Space({"p": parameter})
+    units = space.encode([{"p": parameter.value_at(k)} for k in range(parameter.count)])
+    masses = np.exp(parzen(space, units[[0, -1, 20, 20, 20]]).log_density(units)) / parameter.count
+    assert masses.sum() == pytest.approx(1, abs=1e-3)
+
+
 def test_the_prior_counts_as_one_observation() -> None:
     far = parzen(LINE, np.array([[0.1], [0.1], [0.1]])).log_density(np.array([[0.9]]))
     assert np.exp(far) == pytest.approx(1 / 4, rel=1e-3)
