@@ -113,7 +113,7 @@ def switched(seed: int) -> tuple[CMAES, list[float]]:
 
 def test_switches_do_not_freeze_before_the_reals_are_found() -> None:
     """Without the margin one switch or more stays wrong in each of these runs, which costs 1."""
-    assert all(min(switched(seed)[1]) < 1 for seed in range(3))
+    assert all(min(switched(seed)[1]) < 1 for seed in range(2))
 
 
 def test_whole_numbers_are_found_exactly() -> None:
@@ -141,7 +141,7 @@ def test_whole_numbers_are_found_exactly() -> None:
 
 def test_a_discrete_number_always_keeps_a_margin() -> None:
     engine, _ = switched(0)
-    units = drawn(engine, 4000)[:, [i for i, name in enumerate(SWITCHES.names) if name[0] == "b"]]
+    units = drawn(engine, 2500)[:, [i for i, name in enumerate(SWITCHES.names) if name[0] == "b"]]
     flipped = np.minimum((units > 0.5).mean(axis=0), (units < 0.5).mean(axis=0))
     least = 1 / (20 * 12)  # of 20 numbers and generations of 4 + 3 ln 20: on average one in a generation is flipped
     assert np.all(flipped > least / 3) and np.median(flipped) < 0.1
@@ -335,7 +335,7 @@ def test_a_found_optimum_of_a_large_grid_is_not_repeated() -> None:
 def test_scores_are_log_densities_relative_to_the_uniform() -> None:
     space = Space({"x0": Float(-5, 5), "x1": Float(-5, 5), "n": Int(1, 40), "c": Categorical(["p", "q", "r"])})
     engine, _ = told(space, lambda c: sphere(c) + (c["n"] - 20) ** 2 / 50 + (c["c"] == "p"), 50)
-    densities = np.exp(engine.score(space.sample(np.random.default_rng(0), 8000)))
+    densities = np.exp(engine.score(space.sample(np.random.default_rng(0), 4000)))
     assert densities.mean() == pytest.approx(1, abs=0.25)
     assert np.median(engine.score(engine.candidates(100, index=50))) > np.median(np.log(densities)) + 1
 
