@@ -57,9 +57,9 @@ def choices(engine: Any, objectives: Sequence[Objective], space: Space | None = 
 
 def _automatic(objectives: Sequence[Objective], space: Space | None) -> tuple[str, ...]:
     """What "auto" stands for. A GP needs the fewest trials (docs/benchmarks.md) but its fit wants more of them the more
-    parameters there are; past MAX_GP_PARAMETERS, TPE. Several objectives: no engine here models them yet."""
+    parameters there are; past MAX_GP_PARAMETERS, TPE. Several objectives: NSGA-II, which looks for all of the front."""
     if len(objectives) > 1:
-        return ("random",)
+        return ("nsga2",)
     many = space is not None and len(space.names) > MAX_GP_PARAMETERS
     return ("tpe",) if many else ("gp", "tpe")
 

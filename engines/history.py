@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from tunewright.engines.errors import FixArgument
+from tunewright.engines.parameters import Categorical, Parameter, Scalar
 from tunewright.engines.space import Params, Space
-from tunewright.engines.types import Observation, Proposal
+from tunewright.engines.types import Objective, Observation, Proposal
 
 MAX_LISTED = 10_000
 TRIES = 50
@@ -21,6 +23,29 @@ def check_options(engine: str, options: dict[str, object]) -> None:
         raise FixArgument(
             f"engine {engine!r} has no such option", field="engine options", value=sorted(options), fix="remove it"
         )
+
+
+def check_count(field: str, value: object, least: int = 1) -> None:
+    """Raises FixArgument for an option that is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise FixArgument(f"must be a whole number of at least {least}", field=field, value=value)
+
+
+def standing(
+    observation: Observation, objectives: Sequence[Objective]
+) -> tuple[tuple[float, float], tuple[float, ...]]:
+    """(what counts before all losses, the losses): lower is better, and losses compare only where the first are equal.
+
+    Failures stand behind everything, then broken constraints by how far they are broken in sum (constrained
+    domination, Deb et al. 2002, definition 1), then lower fidelities.
+    """
+    losses = [math.nan] * len(objectives)
+    if observation.values is not None:
+        losses = [o.loss(value) for o, value in zip(objectives, observation.values, strict=True)]
+    if not all(map(math.isfinite, losses)):
+        return (math.inf, 0.0), (0.0,) * len(objectives)
+    reached = math.inf if observation.fidelity is None else observation.fidelity
+    return (sum(max(0.0, c) for c in observation.constraints), -reached), tuple(losses)
 
 
 class History:
@@ -37,6 +62,21 @@ class History:
 
     def pending_keys(self, pending: Sequence[Proposal]) -> set[str]:
         return {self.space.key(p.params) for p in pending}
+
+    def opening(self, pending: Collection[str]) -> Params | None:
+        """What to try first: every parameter's default, where it has none its middle, of a category its first choice.
+
+        None where that was told, is pending or breaks a constraint.
+        """
+
+        def pick(_: str, parameter: Parameter) -> Scalar:
+            if parameter.default is not None:
+                return parameter.default
+            return parameter.choices[0] if isinstance(parameter, Categorical) else parameter.from_unit(0.5)
+
+        config = self.space.build(pick)
+        key = self.space.key(config)
+        return config if key not in self.keys and key not in pending and self.space.feasible(config) else None
 
     @cached_property
     def listable(self) -> bool:

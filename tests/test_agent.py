@@ -180,6 +180,14 @@ def test_budget_of_trials_counts_the_whole_study(tmp_path: Path) -> None:
         agent.close()
 
 
+def test_nsga2_is_the_automatic_engine_of_several_objectives() -> None:
+    agent = Agent(
+        {"x": Float(0, 1)}, objectives=[Objective("acc", "maximize"), Objective("ms")], advisor=None, store=None
+    )
+    agent.tune(lambda t: {"acc": t["x"], "ms": t["x"] ** 2}, trials=24)
+    assert {t.proposer for t in agent.trials[1:]} == {"nsga2"}
+
+
 def test_several_objectives_have_a_front() -> None:
     agent = Agent(
         {"x": Float(0, 1)},
