@@ -132,13 +132,13 @@ class Forest:
         seed: int,
         *,
         fidelity: Fidelity | None = None,
-        startup: int = 4,
+        startup: int = 8,
         random_share: float = 0.05,
         **options: Any,
     ):
         check_options("forest", options)
         if not startup >= 1:
-            raise FixArgument("the first trial has no model", field="startup", value=startup, fix="startup=4")
+            raise FixArgument("the first trial has no model", field="startup", value=startup, fix="startup=8")
         if not 0 <= random_share <= 1:
             raise FixArgument("a share", field="random_share", value=random_share, fix="random_share=0.05")
         self._objective, self._seed, self._fidelity = objectives[0], seed, fidelity

@@ -92,9 +92,9 @@ def test_the_engine_meets_the_protocols() -> None:
 def test_it_finds_an_optimum_behind_conditions_and_categories() -> None:
     space, ours, random = Space(BRANCHES), [], []
     for seed in range(10):
-        told = play(Forest(space, LOSS, seed), branches_loss, 25)
+        told = play(Forest(space, LOSS, seed), branches_loss, 30)
         ours.append(min(o.values[0] for o in told if o.values))
-        random.append(min(branches_loss(p) for p in space.sample(np.random.default_rng(seed), 25)))
+        random.append(min(branches_loss(p) for p in space.sample(np.random.default_rng(seed), 30)))
     assert sum(a < b for a, b in zip(ours, random, strict=True)) >= 8
     assert np.mean(ours) < 0.5 * np.mean(random)
 
