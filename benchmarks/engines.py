@@ -18,7 +18,7 @@ from tunewright.engines import Categorical, Float, Int, Objective, Observation, 
 from tunewright.plugins import registry
 
 VARIABLE = "TUNEWRIGHT_BENCH_DATA"
-ENGINES = ("gp", "tpe", "cmaes", "evolution", "nsga2", "sobol", "random")
+ENGINES = ("gp", "tpe", "forest", "cmaes", "evolution", "nsga2", "sobol", "random")
 
 
 def benchmark_folder() -> Path:
