@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
     from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent, TrialPaused, TrialStopped
+    from tunewright.agent.layerwise import layerwise_rates
     from tunewright.agent.report import report
     from tunewright.agent.settings import Budget
     from tunewright.agent.trial import Trial
@@ -41,13 +42,14 @@ _HOMES = {
     "TunewrightError": "tunewright.engines.errors",
     "Verdict": "tunewright.engines.types",
     "Why": "tunewright.agent.why",
+    "layerwise_rates": "tunewright.agent.layerwise",
     "report": "tunewright.agent.report",
 }
 
 __all__ = [
     "Agent", "AlreadyObserved", "AwaitTrials", "Budget", "BudgetSpent", "Categorical", "Derived", "Fidelity", "Float",
     "Int", "Objective", "Space", "SpaceExhausted", "State", "Trial", "TrialPaused", "TrialStopped", "TunewrightError",
-    "Verdict", "Why", "report",
+    "Verdict", "Why", "layerwise_rates", "report",
 ]  # fmt: skip
 
 

@@ -287,6 +287,7 @@ class Agent(StudyReader):
         timeout: float | None = None,
         on_start: Sequence[Callable[[Agent, Trial], None]] = (),
         callbacks: Sequence[Callable[[Agent, Trial], None]] = (),
+        on_notice: Callable[[str], None] | None = None,
     ) -> Trial | None:
         """Runs `objective(trial)`, which returns the metric's value or a mapping of all objectives, until a limit.
 
@@ -294,13 +295,16 @@ class Agent(StudyReader):
         scheduler it counts new configurations, and what it lets go on is trained besides.
         workers: how many at once. runner: a registered name, or ("local", {options}); see LocalRunner. timeout:
         seconds after which none is started. on_start, callbacks: called with the agent and each trial, before it runs
-        and after. An exception in the objective fails its trial and the study goes on.
+        and after. An exception in the objective fails its trial and the study goes on. on_notice: takes the lines for
+        whoever watches ("Parking: ..."), instead of standard error; called in a signal handler.
         Returns the best trial, None with several objectives (see `pareto`).
         """
-        from tunewright.agent.loop import tune
+        from tunewright.agent.loop import to_stderr, tune
 
-        told = (on_start, callbacks)
-        tune(self, objective, trials, workers=workers, runner=runner, timeout=timeout, told=told)
+        tune(
+            self, objective, trials, workers=workers, runner=runner, timeout=timeout, told=(on_start, callbacks),
+            on_notice=on_notice or to_stderr,
+        )  # fmt: skip
         return self.best if len(self.objectives) == 1 else None
 
     def enqueue(self, params: Mapping[str, Any], note: str | None = None) -> None:

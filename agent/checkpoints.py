@@ -18,6 +18,8 @@ from tunewright.engines.errors import FixArgument
 
 _FINISHED = re.compile(r"(\d+)-step-(\d+)")  # the serial number tells which is newest: a step may be saved again
 
+COPY_TRIES = 20
+
 
 class Checkpoints:
     """Those of one trial, in `folder`/checkpoints."""
@@ -43,7 +45,8 @@ class Checkpoints:
         """An empty folder to fill; on leaving the block it becomes the newest checkpoint, unless an error left it."""
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise FixArgument("must be a whole number from 0", field="step", value=step, fix="checkpoint(step=epoch)")
-        partial = self._folder / f".partial-{uuid.uuid4().hex}"
+        self._clean()
+        partial = self._folder / f".partial-{os.getpid()}-{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
         try:
             yield partial
@@ -55,20 +58,31 @@ class Checkpoints:
 
     def copy(self, parent: Checkpoints) -> Copy | None:
         """The newest checkpoint of `parent`, to become this trial's by `Copy.keep`; None where it has none."""
-        while (newest := parent._newest()) is not None:
-            _, step, source = newest
-            if not any(source.iterdir()):
+        for left in reversed(range(COPY_TRIES)):
+            if (newest := parent._newest()) is None:
                 return None
-            partial = parent._folder / f".copy-{uuid.uuid4().hex}"
+            _, step, source = newest
+            partial = parent._folder / f".partial-{os.getpid()}-{uuid.uuid4().hex}"
             try:
+                if not any(source.iterdir()):
+                    return None
                 shutil.copytree(source, partial)
                 _sync(partial)
                 return Copy(self, partial, step)
-            except (FileNotFoundError, shutil.Error):  # the parent wrote a newer one meanwhile
+            except (FileNotFoundError, shutil.Error):
+                # The parent wrote a newer one meanwhile, or its script renamed a file that it had just written.
                 shutil.rmtree(partial, ignore_errors=True)
-                if source.exists():
+                if not left:
                     raise
-        return None
+        raise AssertionError("the last try returns or raises")
+
+    def _clean(self) -> None:
+        """Removes what a process that was killed left half written."""
+        import psutil
+
+        for entry in self._folder.glob(".partial-*-*"):
+            if not psutil.pid_exists(int(entry.name.split("-")[1])):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def _finish(self, partial: Path, step: int) -> None:
         newest = self._newest()

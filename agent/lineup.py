@@ -122,11 +122,8 @@ class Lineup:
             try:
                 self._engine = choice.made or self._make(choice.source.name, **choice.source.options)
             except TypeError as error:
-                raise FixArgument(
-                    f"does not take these options: {error}",
-                    field=f"engine {choice.source.name!r}",
-                    value=choice.source.options,
-                ) from None
+                name, kind = choice.source.name, registry.load("engines", choice.source.name)
+                raise registry.options_refused(kind, f"engine {name!r}", choice.source.options, error) from None
             self._judge = None
             if self._told(self._history):
                 return

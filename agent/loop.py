@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -33,6 +34,12 @@ POLL = 1.0  # seconds between two looks at what other processes did
 Callback = Callable[["Agent", Trial], None]
 
 
+def to_stderr(notice: str) -> None:
+    """Past sys.stderr, which the main thread may be writing to when a signal handler has something to say."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{notice}\n".encode())
+
+
 def tune(
     agent: Agent,
     objective: Callable[[Trial], Any],
@@ -42,6 +49,7 @@ def tune(
     runner: Any,
     timeout: float | None,
     told: tuple[Sequence[Callback], Sequence[Callback]],
+    on_notice: Callable[[str], None],
 ) -> None:
     """Checks the arguments, then runs. Limits: `trials` of this call, `timeout` seconds, the study's budget."""
     if not callable(objective):
@@ -56,15 +64,16 @@ def tune(
     limits = (trials, timeout, agent.budget.trials, agent.budget.seconds)
     if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told))
+    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told, on_notice))
 
 
 def _runner(runner: Any, workers: int) -> Runner:
     name, options = (runner, {}) if isinstance(runner, str) else runner
+    kind = registry.load("runners", name)
     try:
-        made: Runner = registry.load("runners", name)(workers, **options)
+        made: Runner = kind(workers, **options)
     except TypeError as error:
-        raise FixArgument(f"does not take these options: {error}", field=f"runner {name!r}", value=options) from None
+        raise registry.options_refused(kind, f"runner {name!r}", options, error) from None
     return made
 
 
@@ -78,8 +87,9 @@ class StudyWork:
         trials: int | None,
         timeout: float | None,
         told: tuple[Sequence[Callback], Sequence[Callback]],
+        on_notice: Callable[[str], None],
     ):
-        self.objective = objective
+        self.objective, self.notice = objective, on_notice
         self._agent, self._left = agent, trials
         self._on_start, self._callbacks = told  # before a trial runs, and after
         self._deadline = None if timeout is None else time.monotonic() + timeout

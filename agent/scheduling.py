@@ -63,8 +63,7 @@ class SchedulerChoice:
         try:
             made: Scheduler = kind(objectives, fidelity, seed, space=space, **self.options)
         except TypeError as error:
-            where = f"scheduler {self.name!r}"
-            raise FixArgument(f"does not take these options: {error}", field=where, value=self.options) from None
+            raise registry.options_refused(kind, f"scheduler {self.name!r}", self.options, error) from None
         return made
 
     def to_config(self) -> list[Any]:

@@ -111,6 +111,10 @@ class Work(Protocol):
         """From now on `next` answers None, also where it waits."""
         ...
 
+    def notice(self, text: str) -> None:
+        """A line for whoever watches. May be called in a signal handler."""
+        ...
+
     def run(self, trial: Any, execute: Callable[[Any], Any] | None = None) -> None:
         """Calls `execute(trial)`, the objective where it is None, in this thread and settles the trial by its outcome.
 

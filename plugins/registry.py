@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
 from typing import Any
 
-from tunewright.engines.errors import FixPlugin
+from tunewright.engines.errors import FixArgument, FixPlugin
 from tunewright.plugins.hooks import Source
 
 KINDS = ("engines", "schedulers", "advisors", "runners", "trackers", "commands")
@@ -93,6 +94,20 @@ def _point(kind: str, name: str) -> tuple[EntryPoint, Any]:
             value=name,
             fix=f"reinstall or update {_owner(points[0])}",
         ) from error
+
+
+def options_refused(made: Any, where: str, options: Mapping[str, Any], error: TypeError) -> FixArgument:
+    """What to raise when building a plugin from keyword-only options was a TypeError: the option that it does not
+    know, with those that it does."""
+    parameters = signature(made).parameters.values()
+    known = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in ("fidelity", "space")]
+    unknown = [name for name in options if name not in known]
+    if not unknown or any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return FixArgument(f"does not take these options: {error}", field=where, value=dict(options))
+    near = get_close_matches(unknown[0], known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    fix = f"{hint}known: {', '.join(known)}" if known else "it has no options"
+    return FixArgument(f"there is no option {unknown[0]!r}", field=where, value=dict(options), fix=fix)
 
 
 def listing(kind: str) -> list[Listing]:

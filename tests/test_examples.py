@@ -59,6 +59,20 @@ def test_the_hybrid_study_asks_its_server_and_takes_advice(tmp_path: Path) -> No
     assert "Chosen by advisor (openai:scripted)" in printed and "said: A rate near 0.003" in printed
 
 
+def test_layerwise_decay(tmp_path: Path) -> None:
+    printed = run(tmp_path, str(EXAMPLES / "layerwise_decay.py"))
+    view = view_of(tmp_path / "layerwise_decay.db", "layerwise")
+    assert [t.state for t in view.trials()] == [State.COMPLETE] * 15
+    best = view.best()
+    default = view.trials()[0].values
+    assert best is not None and best.values is not None and default is not None and best.values[0] < default[0]
+    assert f"best: trial {best.number}, error {best.values[0]:.3f}" in printed
+    # Each part learns at `decay` times the rate of the part above it; the head at that of the topmost layer.
+    rates = [float(word) for word in printed.split("its rates: ")[1].split(",")]
+    assert len(rates) == 5
+    assert rates[-1] == rates[-2] and rates == sorted(rates)
+
+
 def test_the_study_file(tmp_path: Path) -> None:
     for name in ("study.yaml", "digits_objective.py"):
         shutil.copy(EXAMPLES / name, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,14 +22,15 @@ ATTACH = "No language model is attached: I understand a small set of sentences. 
 def run(
     study: str | None, store: Path, file: Path | None, thread: int | None, yes: bool, talker: Talker | None
 ) -> None:
-    objective = None
+    objective: Any = None
+    runner: Any = "local"
     if file is not None:
         asked = study_file.read(file)
-        objective = study_file.load_objective(asked)
+        objective, runner = study_file.load_objective(asked), asked.runner
         study = study or asked.arguments["study"]
         store = asked.arguments.get("store", store)
     reading.opened(store).close()
-    bench = Workbench(store, study, objective=objective)
+    bench = Workbench(store, study, objective=objective, runner=runner)
     try:
         _converse(Session(bench, talker or GrammarTalker(bench), Asker(yes), thread=thread), bench)
     except KeyboardInterrupt:

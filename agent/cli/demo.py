@@ -53,24 +53,28 @@ class Digits:
 
     def objective(self, trial: Trial) -> float:
         """The share of validation images that are read wrongly after the last epoch."""
-        model, error = self._model(trial.params, trial.seed), 1.0
-        with _fitting():
+        model, error = self.model(trial.params, trial.seed), 1.0
+        with fitting():
             for epoch in range(1, EPOCHS + 1):
-                model.partial_fit(self._train, self._train_labels, classes=CLASSES)
-                error = 1.0 - float(model.score(self._val, self._val_labels))
+                error = self.epoch(model)
                 trial.report(epoch, error)
         return error
 
+    def epoch(self, model: Any) -> float:
+        """Trains for one epoch more. The validation error after it."""
+        model.partial_fit(self._train, self._train_labels, classes=CLASSES)
+        return 1.0 - float(model.score(self._val, self._val_labels))
+
     def test_accuracy(self, trial: Trial) -> float:
         """Of the same training run, repeated from its seed, on images that no trial has seen."""
-        model = self._model(trial.params, trial.seed)
-        with _fitting():
+        model = self.model(trial.params, trial.seed)
+        with fitting():
             for _ in range(EPOCHS):
-                model.partial_fit(self._train, self._train_labels, classes=CLASSES)
+                self.epoch(model)
         return float(model.score(self._test, self._test_labels))
 
     @staticmethod
-    def _model(params: Mapping[str, Any], seed: int) -> Any:
+    def model(params: Mapping[str, Any], seed: int) -> Any:
         from sklearn.neural_network import MLPClassifier
 
         rest = {k: v for k, v in params.items() if not k.startswith("hidden_")}
@@ -79,7 +83,7 @@ class Digits:
 
 
 @contextlib.contextmanager
-def _fitting() -> Iterator[None]:
+def fitting() -> Iterator[None]:
     """One thread, since more cost such a small network more time than they save; Ctrl-C works."""
     from threadpoolctl import threadpool_limits
 
@@ -112,7 +116,7 @@ def run(trials: int, store: Path, as_json: bool) -> None:
                study=_fresh_name(store)) as agent:  # fmt: skip
         try:
             with Progress(agent, trials, to_stderr=as_json) as progress:
-                agent.tune(task.objective, on_start=[progress.started], callbacks=[progress.finished])
+                agent.tune(task.objective, **progress.hooks)
         except KeyboardInterrupt:
             seen = reading.command(f"tunewright show {agent.study}", store)
             render.line(f"Interrupted. What was tried is kept: {seen}", stream=sys.stderr)

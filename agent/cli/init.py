@@ -24,10 +24,11 @@ LOWER = re.compile(r"loss|error|perplexity|rmse|mae|mse|time", re.IGNORECASE)
 
 
 def run(script: Path | None, output: Path, force: bool) -> None:
+    found = None if script is None else read(script)
     if output.exists() and not force:
         raise FixArgument("exists already", field="--output", value=str(output), fix="--force, or another name")
-    if script is not None:
-        text = from_script(read(script), output.parent)
+    if found is not None:
+        text = from_script(found, output.parent)
     elif sys.stdin.isatty():
         text = from_questions()
     else:
@@ -78,7 +79,7 @@ def from_script(script: Script, folder: Path) -> str:
         words += [fidelity.flag, "{fidelity}"]
         lines += [
             "# How far a trial is trained; drop both keys to train each to the end.",
-            f"fidelity: {{name: {fidelity.name}, min: 1, max: {max(1, fidelity.default)}}}",
+            f"fidelity: {{name: {_unit(fidelity.name)}, min: 1, max: {max(1, fidelity.default)}}}",
             "scheduler: asha",
         ]
     lines += ["command:", *(f"  - {_quoted(word)}" for word in words), "advisor: rules"]
@@ -87,6 +88,11 @@ def from_script(script: Script, folder: Path) -> str:
     if kept:
         lines += ["# Left as they are:", *kept]
     return "\n".join(lines) + "\n"
+
+
+def _unit(name: str) -> str:
+    """What `--num-epochs` counts: "epoch"."""
+    return re.sub(r"^(num|n|max)_|s$", "", name)
 
 
 def _entry(argument: Argument) -> list[str] | None:

@@ -13,6 +13,7 @@ import click
 from tunewright.agent.agent import Agent
 from tunewright.agent.cli import render
 from tunewright.agent.cli.render import Cell, Column
+from tunewright.agent.loop import to_stderr
 from tunewright.agent.trial import Trial
 from tunewright.agent.why import values_text
 from tunewright.engines.types import State
@@ -29,7 +30,7 @@ class Progress:
     """Follows `Agent.tune`.
 
     with Progress(agent, total) as progress:
-        agent.tune(objective, on_start=[progress.started], callbacks=[progress.finished])
+        agent.tune(objective, **progress.hooks)
     """
 
     def __init__(self, agent: Agent, total: int | None, *, to_stderr: bool = False):
@@ -43,6 +44,10 @@ class Progress:
         self._curves: dict[int, tuple[float, list[float]]] = {}
         self._best = agent.best if len(agent.objectives) == 1 else None
         self._live: Any = None
+        self._notice = ""
+        self.hooks: dict[str, Any] = {
+            "on_start": [self.started], "callbacks": [self.finished], "on_notice": self.notice
+        }  # fmt: skip
 
     def __enter__(self) -> Progress:
         if render.terminal(self._stream):
@@ -80,6 +85,12 @@ class Progress:
         loss = self._agent.objectives[0].loss
         if self._best is None or self._best.value is None or loss(trial.value) < loss(self._best.value):
             self._best = trial
+
+    def notice(self, text: str) -> None:
+        """A line written beside the live table would be drawn over, and leave the table in pieces."""
+        self._notice = text
+        if self._live is None:
+            to_stderr(text)
 
     # ------------------------------------------------------------------------------------------ plain lines
 
@@ -150,6 +161,8 @@ class Progress:
         parts: list[RenderableType] = [Text(plain(head, render.CELL), "bold"), render.rich_table(columns, rows)]
         if best := self._best_text():
             parts.append(Text(plain(best, render.CELL), "green", no_wrap=True, overflow="ellipsis"))
+        if self._notice:
+            parts.append(Text(self._notice, "yellow"))
         return Group(*parts)
 
     def _curve_of(self, trial: Trial, now: float) -> list[float]:

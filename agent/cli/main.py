@@ -280,6 +280,9 @@ def main() -> None:
     except Exception as error:
         from tunewright.engines.errors import TunewrightError
 
+        if isinstance(error, OSError) and error.filename is not None:  # a file that cannot be read or written
+            click.echo(f"tunewright: {error.filename}: {error.strerror}", err=True)
+            sys.exit(EXIT_FAILED)
         if not isinstance(error, TunewrightError):
             raise
         from tunewright.prompts.text import plain

@@ -19,6 +19,7 @@ from typing import Any
 
 from tunewright.agent.cli.study_training import training
 from tunewright.agent.commands import Command, CommandObjective
+from tunewright.agent.runners.limits import gpus_of, memory_of
 from tunewright.agent.settings import Budget
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.engines.parameters import Categorical, Derived, Float, Int
@@ -28,7 +29,8 @@ from tunewright.engines.types import Objective
 METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
 TOP = (
     *("advisor", "advisor_deadline", "budget", "command", "constraints", "description", "early_terminate", "engine"),
-    *("fidelity", "method", "metric", "name", "objective", "objectives", "parameters", "program", "project", "run_cap"),
+    *("fidelity", "gpus", "memory", "method", "metric", "name", "objective", "objectives", "parameters", "program"),
+    *("project", "run_cap"),
     *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
 )
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
@@ -46,7 +48,17 @@ class StudyFile:
     objective: str | None
     workers: int = 1
     command: Command | None = None
-    timeout: float | None = None  # seconds of one run of the command
+    timeout: float | None = None  # seconds of one run
+    memory: str | int | None = None  # that one run may take
+    gpus: Any = None
+
+    @property
+    def runner(self) -> tuple[str, dict[str, Any]]:
+        """What runs it, as `Agent.tune` takes it: threads where a command waits for processes of its own, which then
+        keeps its limits itself."""
+        if self.command is not None:
+            return ("local", {"processes": False, "gpus": self.gpus})
+        return ("local", {"timeout": self.timeout, "memory": self.memory, "gpus": self.gpus})
 
 
 def read(path: Path) -> StudyFile:
@@ -56,8 +68,10 @@ def read(path: Path) -> StudyFile:
     if not path.is_file():
         raise FixArgument("no such file", field="study file", value=str(path), fix="give the path of a study.yaml")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        _check_keys(yaml.compose(text, yaml.SafeLoader), path)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FixArgument(f"not valid YAML: {error}", field=str(path)) from None
     try:
         return _study(path, data)
@@ -65,6 +79,18 @@ def read(path: Path) -> StudyFile:
         raise type(error)(
             error.message, field=f"{path.name}: {error.field}", value=error.value, fix=error.fix, **error.data
         ) from None
+
+
+def _check_keys(node: Any, path: Path) -> None:
+    """Raises FixArgument for a key that stands twice: YAML's readers let the last one win in silence."""
+    seen: set[str] = set()
+    for key, value in node.value if node is not None and node.id == "mapping" else ():
+        if key.id == "scalar" and key.value != "<<":
+            if key.value in seen:
+                where = f"{path.name}: line {key.start_mark.line + 1}"
+                raise FixArgument("this key stands twice", field=where, value=key.value, fix="keep one")
+            seen.add(key.value)
+        _check_keys(value, path)
 
 
 def _study(path: Path, data: Any) -> StudyFile:
@@ -80,7 +106,7 @@ def _study(path: Path, data: Any) -> StudyFile:
         raise FixArgument("must be a list", field="constraints", value=constraints, fix='- "layers * width <= 512"')
     arguments: dict[str, Any] = {"space": Space(made, constraints)}
     arguments |= _metric(data)
-    arguments["engine"] = data.get("engine") or METHODS.get(str(data.get("method", "bayes")), data.get("method"))
+    arguments["engine"] = data.get("engine") or METHODS[_method(data)]
     for key in ("advisor_deadline", "safety", "seed"):
         if data.get(key) is not None:
             arguments[key] = data[key]
@@ -97,11 +123,22 @@ def _study(path: Path, data: Any) -> StudyFile:
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise FixArgument("must be a whole number above zero", field="workers", value=workers)
     command = _command(data, arguments["space"])
-    timeout = data.get("timeout")
-    if timeout is not None and (command is None or isinstance(timeout, bool) or not _number(timeout, "timeout") > 0):
-        fix = "timeout: 3600" if command else "only a command has one here"
-        raise FixArgument("must be seconds above zero", field="timeout", value=timeout, fix=fix)
-    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout)
+    timeout, memory, gpus = (data.get(key) for key in ("timeout", "memory", "gpus"))
+    if timeout is not None and (isinstance(timeout, bool) or not _number(timeout, "timeout") > 0):
+        raise FixArgument("must be seconds above zero", field="timeout", value=timeout, fix="timeout: 3600")
+    memory_of(memory)
+    gpus_of(gpus, 1)
+    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout, memory, gpus)
+
+
+def _method(data: Mapping[str, Any]) -> str:
+    method = data.get("method", "bayes")
+    if method not in METHODS:
+        near = get_close_matches(str(method), METHODS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        fix = f"{hint}known: {', '.join(METHODS)}; engine: takes the name of an engine"
+        raise FixArgument("unknown method", field="method", value=method, fix=fix)
+    return str(method)
 
 
 def _command(data: Mapping[str, Any], space: Space) -> Command | None:
@@ -221,7 +258,7 @@ def load_objective(file: StudyFile) -> Callable[[Any], Any]:
     `package.module:function` names, paths beside the file."""
     if file.command is not None:
         metrics = [o.name for o in file.arguments.get("objectives", ())] or [file.arguments["metric"]]
-        return CommandObjective(file.command, metrics, file.path.resolve().parent, file.timeout)
+        return CommandObjective(file.command, metrics, file.path.resolve().parent, file.timeout, file.memory)
     spec = file.objective
     if not isinstance(spec, str) or ":" not in spec:
         raise FixArgument(

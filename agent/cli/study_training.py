@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright.engines.errors import FixArgument
+from tunewright.engines.schedulers.protocol import whole
 from tunewright.engines.types import Fidelity
 
 ITERATIONS = "iteration"  # what W&B counts
@@ -52,10 +53,12 @@ def _early(entry: Any, fidelity: Fidelity | None) -> dict[str, Any]:
         raise FixArgument("only type hyperband is known", field=where, value=entry, fix=fix)
     if unknown := set(entry) - {"type", "min_iter", "max_iter", "s", "eta", "strict"}:
         raise FixArgument(f"unknown key {min(unknown)!r}", field=where, value=dict(entry), fix=fix)
-    eta, highest = entry.get("eta", 3), entry.get("max_iter") or (fidelity.high if fidelity else None)
+    highest = entry.get("max_iter") or (fidelity.high if fidelity else None)
     if highest is None:
         raise FixArgument("needs max_iter, or fidelity in this file", field=where, value=dict(entry), fix=fix)
-    lowest = entry.get("min_iter") or max(1, highest // eta ** entry.get("s", 3))
+    highest = whole(f"{where}.max_iter", highest, 1)
+    eta, s = whole(f"{where}.eta", entry.get("eta", 3), 2), whole(f"{where}.s", entry.get("s", 3), 0)
+    lowest = whole(f"{where}.min_iter", entry.get("min_iter") or max(1, highest // eta**s), 1, highest)
     return {
         "scheduler": ("asha", {"grace": lowest, "eta": eta}),
         "fidelity": fidelity or Fidelity(ITERATIONS, 1, highest),

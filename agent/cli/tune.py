@@ -19,6 +19,7 @@ from tunewright.agent.cli.live import Progress
 from tunewright.agent.cli.main import DEFAULT_STORE, EXIT_FAILED, EXIT_INTERRUPTED
 from tunewright.agent.commands import CommandObjective
 from tunewright.agent.lineup import AUTO, choices
+from tunewright.agent.scheduling import split_pair
 from tunewright.agent.settings import Budget, objectives_of
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
@@ -51,6 +52,9 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
         if size is not None and size > reached:
             text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
             render.line(f"{text}; raise it, or use another engine", "yellow", out)
+        if asked.command is not None and (unnamed := asked.command.unnamed(agent.space)):
+            told = "they reach it by the environment alone, in TUNEWRIGHT_PARAMS"
+            render.line(f"warning: the command does not name {', '.join(unnamed)}; {told}", "yellow", out)
         if total == 0:
             render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
         else:
@@ -63,9 +67,8 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
                         objective,
                         total,
                         workers=workers or asked.workers,
-                        runner=("local", {"processes": False}) if asked.command else "local",
-                        on_start=[progress.started],
-                        callbacks=[progress.finished],
+                        runner=asked.runner,
+                        **progress.hooks,
                     )
             except KeyboardInterrupt:
                 render.line("Interrupted. Nothing is lost: the same command goes on from here.", stream=sys.stderr)
@@ -77,7 +80,8 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
 def _engine(arguments: Mapping[str, Any]) -> Source:
     """The engine that will be in charge."""
     objectives = objectives_of(*(arguments.get(name) for name in ("metric", "direction", "objectives")))
-    return choices(arguments["engine"], objectives or (), arguments["space"])[0].source
+    engine, _ = split_pair(arguments["engine"], arguments.get("scheduler"))
+    return choices(engine, objectives or (), arguments["space"])[0].source
 
 
 def _grid_size(space: Space, engine: Source) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tunewright.agent.commands import process
 from tunewright.agent.commands.process import Process
 from tunewright.agent.commands.words import Command, executable, shown
 from tunewright.agent.errors import TrialFailed, TrialStopped
+from tunewright.agent.runners.limits import memory_of, obituary
 from tunewright.agent.trial import Trial
 
 NAMED = 8  # metrics that a complaint lists
@@ -21,11 +21,20 @@ class CommandObjective:
     """Runs `command` in `cwd` for each trial; its result is the last value reported of each of `metrics`.
 
     The script finds its trial in the environment too: TUNEWRIGHT_TRIAL, _PARAMS (JSON), _SEED, _CHECKPOINT_DIR,
-    _FIDELITY and _RESUME_FROM. `timeout`: seconds of one run. Raises FixArgument for a command that cannot be executed.
+    _FIDELITY and _RESUME_FROM. `timeout`: seconds of one run; `memory`: what its processes may hold, in bytes or
+    "2GB". Raises FixArgument for a command that cannot be executed.
     """
 
-    def __init__(self, command: Command, metrics: Sequence[str], cwd: Path, timeout: float | None = None):
-        self._command, self._metrics, self._cwd, self._timeout = command, tuple(metrics), cwd, timeout
+    def __init__(
+        self,
+        command: Command,
+        metrics: Sequence[str],
+        cwd: Path,
+        timeout: float | None = None,
+        memory: int | str | None = None,
+    ):
+        self._command, self._metrics, self._cwd = command, tuple(metrics), cwd
+        self._timeout, self._memory = timeout, memory_of(memory)
         self._program = command.program_of(cwd)
 
     def shown(self, params: Mapping[str, Any]) -> str:
@@ -41,8 +50,6 @@ class CommandObjective:
         running = Process(words, program, self._cwd, _environment(trial, facts), trial.folder)
         try:
             seen = self._follow(running, trial)
-        except TimeoutError:
-            raise TrialFailed(f"ran longer than {self._timeout:g} s") from None
         finally:
             running.close()
         return self._result(running, seen)
@@ -52,7 +59,7 @@ class CommandObjective:
         curve = trial.curve
         step = curve[-1][0] if curve else 0.0
         seen: dict[str, float] = {}
-        for report in running.reports(trial.interrupted, self._timeout):
+        for report in running.reports(trial.interrupted, self._timeout, self._memory):
             step = step + 1 if report.step is None else report.step
             if trial.fidelity is not None and step > trial.fidelity and seen.keys() >= set(self._metrics):
                 # It knows nothing of a fidelity and would train on; a script that does ends by itself.
@@ -77,7 +84,7 @@ class CommandObjective:
 
     def _result(self, running: Process, seen: Mapping[str, float]) -> float | dict[str, float]:
         if not running.over and (code := running.code) != 0:
-            raise TrialFailed(_obituary(code, running.stderr.last))
+            raise TrialFailed(obituary("the command", code, running.stderr.last))
         missing = [name for name in self._metrics if name not in seen]
         if missing and seen:
             listed = ", ".join(sorted(seen)[:NAMED]) + (", ..." if len(seen) > NAMED else "")
@@ -94,10 +101,3 @@ def _environment(trial: Trial, facts: Mapping[str, Any]) -> dict[str, str]:
     told = {**facts, "params": json.dumps(trial.params), "resume_from": trial.resume_from}
     found = {f"TUNEWRIGHT_{name.upper()}": str(value) for name, value in told.items() if value is not None}
     return found | ({"CUDA_VISIBLE_DEVICES": ",".join(trial.gpus)} if trial.gpus else {})
-
-
-def _obituary(code: int | None, last: str) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        return f"the command was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"the command ended with exit code {code}" + (f": {last}" if last else "")

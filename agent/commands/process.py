@@ -14,16 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import IO, Any
 
+from tunewright.agent.errors import TrialFailed
 from tunewright.agent.redact import redact, secret_variables
 from tunewright.agent.report import CHANNEL
+from tunewright.agent.runners.limits import check_memory
 from tunewright.agent.runners.output import HEAD, TAIL
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL, and for a script that was told its verdict to end by itself
 POLL = 0.1
+LOOK = 0.5  # seconds between two looks at the memory that is used
 CHUNK = 2**16
 MAX_LINE = 2**16  # a longer line is no report
 
@@ -46,10 +49,15 @@ class Process:
         self._channel = _Channel(self._queue)
         secrets = secret_variables()
         environment = {name: value for name, value in os.environ.items() if name not in secrets}
-        self._popen = subprocess.Popen(
-            list(words), executable=program, cwd=cwd, env={**environment, **extra, CHANNEL: self._channel.address},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        try:
+            self._popen = subprocess.Popen(
+                list(words), executable=program, cwd=cwd, env={**environment, **extra, CHANNEL: self._channel.address},
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._channel.close()
+            raise TrialFailed(f"the command cannot be started: {error}") from None
+        self._guard = _Guard(self._popen.pid)
         assert self._popen.stdout is not None and self._popen.stderr is not None, "both are pipes"
         self.stderr = Sink(folder / "stderr.txt")
         self._pumps = [
@@ -57,14 +65,21 @@ class Process:
             _pump(self._popen.stderr, self.stderr, None),
         ]
 
-    def reports(self, interrupted: Callable[[], bool], timeout: float | None) -> Iterator[Report]:
-        """As they come, until the command has ended. Raises TimeoutError, and KeyboardInterrupt when `interrupted`."""
-        ends = None if timeout is None else time.monotonic() + timeout
+    def reports(
+        self, interrupted: Callable[[], bool], timeout: float | None, memory: int | None = None
+    ) -> Iterator[Report]:
+        """As they come, until the command has ended. Raises TrialFailed when it took more than `timeout` seconds or
+        `memory` bytes, and KeyboardInterrupt when `interrupted`."""
+        began = looked = time.monotonic()
         while True:
             if interrupted():
                 raise KeyboardInterrupt
-            if ends is not None and time.monotonic() > ends:
-                raise TimeoutError
+            now = time.monotonic()
+            if timeout is not None and now > began + timeout:
+                raise TrialFailed(f"ran longer than {timeout:g} s")
+            if memory is not None and now > looked + LOOK:
+                check_memory(self._popen.pid, memory)
+                looked = now
             with contextlib.suppress(queue.Empty):
                 yield self._queue.get(timeout=POLL)
                 continue
@@ -93,13 +108,14 @@ class Process:
                 self.wait(GRACE if number == signal.SIGTERM else 60.0)
         for pump in self._pumps:
             pump.join(5.0)
+        self._guard.dismiss()
         self._channel.close()
 
     def _line(self, line: bytes) -> None:
         """A line of standard output that is a JSON object with numbers."""
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested without end
             return
         if report := report_of(found, None):
             self._queue.put(report)
@@ -176,6 +192,23 @@ def _pump(stream: IO[bytes], sink: Sink, line: Callable[[bytes], None] | None) -
     return thread
 
 
+# ------------------------------------------------------------------------------------------------ its end
+
+
+class _Guard:
+    """A process that ends a command's group when this one is gone, however it went. It waits at a pipe that breaks."""
+
+    def __init__(self, group: int):
+        script = f'read -r dismissed || kill -s KILL -- "-{group}"'
+        self._popen = subprocess.Popen(
+            ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def dismiss(self) -> None:
+        self._popen.communicate(b"yes\n")
+
+
 # ------------------------------------------------------------------------------------------------ the script's calls
 
 
@@ -183,37 +216,50 @@ class _Channel:
     """Where `tunewright.agent.report` inside the script connects: a socket in a private folder, with a key."""
 
     def __init__(self, reports: queue.SimpleQueue[Report]):
-        self._reports = reports
+        self._reports, self._closed = reports, threading.Event()
         self._folder = tempfile.TemporaryDirectory(prefix="tunewright-")
-        key = os.urandom(16)
+        self._key = os.urandom(16)
         family = "AF_PIPE" if os.name == "nt" else "AF_UNIX"
         place = None if os.name == "nt" else os.path.join(self._folder.name, "s")
-        self._listener = Listener(place, family, authkey=key)
-        self.address = json.dumps({"address": self._listener.address, "key": key.hex()})
-        threading.Thread(target=self._accept, name="tunewright-reports", daemon=True).start()
+        self._listener = Listener(place, family, authkey=self._key)
+        self.address = json.dumps({"address": self._listener.address, "key": self._key.hex()})
+        self._thread = threading.Thread(target=self._accept, name="tunewright-reports", daemon=True)
+        self._thread.start()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 connection = self._listener.accept()
-            except OSError:
-                return
-            except Exception:  # somebody without the key
+            except Exception:  # somebody without the key, or a script that ended in the middle of a greeting
                 continue
-            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+            if self._closed.is_set():
+                connection.close()
+                return
+            threading.Thread(target=self._hear, args=(connection,), name="tunewright-report", daemon=True).start()
 
     def _hear(self, connection: Connection) -> None:
-        with contextlib.suppress(EOFError, OSError, ValueError), connection:
-            while True:
+        with contextlib.suppress(EOFError, OSError, ValueError, RecursionError), connection:
+            while not self._closed.is_set():
                 found = json.loads(connection.recv_bytes(MAX_LINE))
                 answers: queue.SimpleQueue[str] = queue.SimpleQueue()
                 if report := report_of(found, answers.put):
                     self._reports.put(report)
-                    connection.send_bytes(answers.get().encode())
+                    connection.send_bytes(self._answer(answers).encode())
                 else:
                     connection.send_bytes(b"continue")
 
+    def _answer(self, answers: queue.SimpleQueue[str]) -> str:
+        """Nobody reads reports any more once the command was ended: its threads must not wait for ever."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Empty):
+                return answers.get(timeout=1.0)
+        return "stop"
+
     def close(self) -> None:
+        self._closed.set()
+        with contextlib.suppress(Exception):  # a thread that waits at accept does not hear that its socket is closed
+            Client(self._listener.address, authkey=self._key).close()
+        self._thread.join(5.0)
         with contextlib.suppress(OSError):
             self._listener.close()
         self._folder.cleanup()

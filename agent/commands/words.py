@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunewright.engines.errors import FixArgument
+from tunewright.engines.expressions import Expression
+from tunewright.engines.parameters import Derived
+from tunewright.engines.space import Space
 
 FACTS = ("checkpoint_dir", "fidelity", "seed", "trial")
 """What a word may name besides parameters."""
@@ -76,9 +79,16 @@ class Command:
         if isinstance(self._words[0], Arguments):
             raise FixArgument("begins with arguments, not with a program", field="command", value=texts[0])
         slots = {p.name for word in self._words if isinstance(word, tuple) for p in word if isinstance(p, Slot)}
-        self.uses_fidelity = "fidelity" in slots
-        self.lists_all = any(isinstance(word, Arguments) for word in self._words)
-        self.used = frozenset(self.names) if self.lists_all else frozenset(slots & set(self.names))
+        lists_all = any(isinstance(word, Arguments) for word in self._words)
+        self.used = frozenset(self.names) if lists_all else frozenset(slots & set(self.names))
+
+    def unnamed(self, space: Space) -> list[str]:
+        """The parameters of `space` that neither a word nor a derived value in a word takes."""
+        taken = set(self.used)
+        for name, parameter in reversed(list(space.declared.items())):
+            if isinstance(parameter, Derived) and name in taken:
+                taken.update(Expression(parameter.expression).names)
+        return [name for name in space.names if name not in taken]
 
     def words(self, params: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
         """The argument list for the active parameters and the FACTS of a trial."""

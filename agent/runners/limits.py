@@ -1,14 +1,17 @@
-"""The options of a local runner, checked: how much memory, which devices."""
+"""What a trial's processes may take (memory, devices), how much they hold, and how they ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from tunewright.agent.errors import TrialFailed
 from tunewright.engines.errors import FixArgument
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -33,6 +36,39 @@ def size_text(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1024
     raise AssertionError("every size has a unit")
+
+
+def check_memory(pid: int, cap: int) -> None:
+    """Raises TrialFailed when a process and its children hold more than `cap` resident bytes."""
+    import psutil
+
+    used = 0
+    with contextlib.suppress(psutil.Error):
+        own = psutil.Process(pid)
+        for process in (own, *own.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                used += process.memory_info().rss
+    if used > cap:
+        raise TrialFailed(f"used {size_text(used)} of memory, the cap is {size_text(cap)}")
+
+
+def obituary(who: str, code: int | None, last: str = "") -> str:
+    """How a process ended, in one sentence; `last` is what it said last, `code` negative for a signal."""
+    if code is None:
+        return f"{who} stopped answering"
+    if code < 0:
+        return f"{who} was killed by {_signal(-code)}"
+    # A shell tells of a child that a signal ended by 128 and its number.
+    hidden = f" ({_signal(code - 128)} in a shell)" if code - 128 in {s.value for s in signal.Signals} else ""
+    return f"{who} ended with exit code {code}{hidden}" + (f": {last}" if last else "")
+
+
+def _signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+    return f"{name} (out of memory?)" if name == "SIGKILL" else name
 
 
 def gpus_of(gpus: Any, workers: int) -> list[tuple[str, ...]]:

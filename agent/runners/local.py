@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument
 from tunewright.plugins.hooks import Work
 
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class LocalRunner:
     """One worker runs in the calling thread, several in processes of their own.
@@ -24,8 +25,8 @@ class LocalRunner:
     timeout: seconds that one trial may run. memory: what its processes may hold, in bytes or "2GB". Either needs
     processes. gpus: ids of devices, or "auto"; each worker has its own share of them and sees no other.
 
-    Ctrl-C parks: the trials that run end, no other starts, and KeyboardInterrupt is raised. A second one, or SIGTERM,
-    stops at once and hands the trials back.
+    Ctrl-C parks: the trials that run end, no other starts, and KeyboardInterrupt is raised. A second one, SIGTERM, or
+    SIGHUP (a terminal that went away; not under nohup), stops at once and hands the trials back.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class _Interrupts:
 
     def __enter__(self) -> _Interrupts:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._heard)
+            for number in STOPS:
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._heard)
         return self
 
     def __exit__(
@@ -121,10 +123,9 @@ class _Interrupts:
     def _heard(self, number: int, frame: FrameType | None) -> None:
         self._orders.stop = True
         self._work.stop()
-        if self._orders.parked or number == signal.SIGTERM:
+        if self._orders.parked or number != signal.SIGINT:
             self._orders.abort = True
             raise KeyboardInterrupt
         self._orders.parked = True
         which = "the trial that runs ends" if self._workers == 1 else "the trials that run end"
-        # Past sys.stderr, which the main thread may be writing to at this very moment.
-        os.write(2, f"Parking: {which} first. Ctrl-C again stops at once.\n".encode())
+        self._work.notice(f"Parking: {which} first. Ctrl-C again stops at once.")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tunewright.agent.errors import TrialFailed, TrialStopped
 from tunewright.agent.redact import secret_variables
-from tunewright.agent.runners.limits import size_text
+from tunewright.agent.runners.limits import check_memory, obituary
 from tunewright.agent.runners.output import BoundedFile
 from tunewright.agent.runners.worker import serve
 from tunewright.agent.trial import Trial
@@ -41,17 +41,22 @@ class WorkerProcess:
         self._objective, self._gpus, self._orders = objective, gpus, orders
         self._process: Any = None
         self._connection: Connection | None = None
+        self._idle = True  # whether it waits for a trial
 
     def run(self, trial: Trial, timeout: float | None, memory: int | None) -> Any:
         """The objective's value. Raises TrialFailed with the reason, TrialStopped on a verdict, KeyboardInterrupt."""
         import cloudpickle
 
-        connection = self._ready()
+        self._idle = False
         try:
+            connection = self._ready()
             connection.send((trial._record, trial.folder, self._gpus))
             kind, *rest = self._converse(connection, trial, timeout, memory)
-        except (EOFError, OSError):
+        except (EOFError, ConnectionError):
             raise TrialFailed(self._obituary()) from None
+        finally:
+            if not self._idle:  # it may be in the middle of its trial, and would take the next one for an answer
+                self.kill()
         if kind == "error":
             raise TrialFailed(rest[0])
         return cloudpickle.loads(rest[0])
@@ -69,11 +74,10 @@ class WorkerProcess:
         if self._process is None:
             return
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+            # The second one too where the worker has ended: it may have left a child that heard the first and stayed.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
             self._process.join(patience)
-            if self._process.exitcode is not None:
-                break
         self._forget()
 
     # ------------------------------------------------------------------------------------------ inner
@@ -94,7 +98,8 @@ class WorkerProcess:
         environment = dict.fromkeys(secrets, "") | (
             {"CUDA_VISIBLE_DEVICES": ",".join(self._gpus)} if self._gpus else {}
         )
-        self._process = context.Process(target=serve, args=(theirs, secrets, os.getpid()), env=environment, daemon=True)
+        # Not daemonic, or an objective could have no processes of its own, for loading its data say.
+        self._process = context.Process(target=serve, args=(theirs, secrets, os.getpid()), env=environment)
         self._process.start()
         theirs.close()
         self._connection = mine
@@ -123,6 +128,7 @@ class WorkerProcess:
                 elif message[0] == "curve":
                     connection.send(("ok", list(trial.curve)))
                 else:
+                    self._idle = True
                     if verdict is not None:
                         raise verdict
                     if message[0] == "stopped":
@@ -138,14 +144,11 @@ class WorkerProcess:
 
     def _check(self, began: float, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
         if self._orders.abort:
-            self.kill()
             raise KeyboardInterrupt
         if ends is not None and time.monotonic() > ends:
-            self.kill()
             raise verdict or TrialFailed(f"ran longer than {timeout:g} s")
-        if memory is not None and (used := self._memory()) > memory:
-            self.kill()
-            raise TrialFailed(f"used {size_text(used)} of memory, the cap is {size_text(memory)}")
+        if memory is not None:
+            check_memory(self._process.pid, memory)
 
     def _trim(self, files: Sequence[BoundedFile]) -> None:
         """The group is stopped meanwhile: what it wrote while a file is cut would be cut off with it."""
@@ -162,26 +165,7 @@ class WorkerProcess:
             finally:
                 os.killpg(self._process.pid, signal.SIGCONT)
 
-    def _memory(self) -> int:
-        """Resident bytes of the worker and its children."""
-        import psutil
-
-        total = 0
-        with contextlib.suppress(psutil.Error):
-            own = psutil.Process(self._process.pid)
-            for process in (own, *own.children(recursive=True)):
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_info().rss
-        return total
-
     def _obituary(self) -> str:
         """How the worker died."""
         self._process.join(1.0)
-        code = self._process.exitcode
-        self.kill()
-        if code is None:
-            return "its process stopped answering"
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"its process ended with exit code {code}"
+        return obituary("its process", self._process.exitcode)

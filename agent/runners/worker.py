@@ -12,12 +12,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunewright.agent.errors import TrialStopped
+from tunewright.agent.errors import TrialFailed, TrialStopped
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.results import number_of
 from tunewright.agent.trial import Trial
@@ -67,13 +67,26 @@ def serve(connection: Connection, secrets: Sequence[str], driver: int) -> None:
     for name in secrets:
         os.environ.pop(name, None)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    import cloudpickle
-
     with contextlib.suppress(EOFError, OSError):
-        objective = cloudpickle.loads(connection.recv_bytes())
+        objective = _objective(connection.recv_bytes())
         while (task := connection.recv()) is not None:
             record, folder, gpus = task
             _run(connection, objective, record, folder, gpus)
+
+
+def _objective(pickled: bytes) -> Callable[[Trial], Any]:
+    """What a trial is given to; where it cannot be loaded here, each trial fails with the reason."""
+    import cloudpickle
+
+    try:
+        loaded: Callable[[Trial], Any] = cloudpickle.loads(pickled)
+    except Exception as error:
+        reason = f"the objective cannot be loaded in a worker process: {type(error).__name__}: {error}"
+
+        def loaded(trial: Trial) -> Any:
+            raise TrialFailed(reason)
+
+    return loaded
 
 
 def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Path, gpus: tuple[str, ...]) -> None:
@@ -86,6 +99,8 @@ def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Pa
             answer: tuple[Any, ...] = ("value", cloudpickle.dumps(objective(trial)))
         except TrialStopped:
             answer = ("stopped",)
+        except TrialFailed as error:
+            answer = ("error", str(error))
         except BaseException as error:  # a SystemExit of a training must not end the worker either
             traceback.print_exc()
             place = traceback.extract_tb(error.__traceback__)[-1]
