@@ -17,9 +17,9 @@ from tunewright.agent.records import TrialRecord
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Derived, Float, Int
+from tunewright.engines.types import State
 
 PAGE = 500
-FORMATS = ("csv", "json", "parquet", "wandb", "best")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -43,6 +43,8 @@ def columns(view: StudyView) -> list[str]:
 
 def _row(view: StudyView, trial: TrialRecord) -> dict[str, Any]:
     values = dict(zip((o.name for o in view.objectives), trial.values or (), strict=False))
+    if trial.state is State.PAUSED and (curve := view.curve(trial.number)):
+        values[view.objectives[0].name] = curve[-1][1]  # where it came to rest, at the fidelity of its row
     known = trial.finished is not None and trial.started is not None
     return {
         "number": trial.number, "state": str(trial.state), **values,

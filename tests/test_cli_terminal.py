@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def on_a_terminal(folder: Path, *words: str, **environment: str) -> str:
-    """What `tunewright` writes to a terminal of 80 columns."""
+def on_a_terminal(folder: Path, *words: str, act: Any = None, code: int = 0, **environment: str) -> str:
+    """What `tunewright` writes to a terminal of 80 columns until it ends with `code`; `act` is given its process."""
     master, slave = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     command = [sys.executable, "-m", "tunewright.agent.cli", *words]
@@ -55,6 +56,8 @@ def on_a_terminal(folder: Path, *words: str, **environment: str) -> str:
         env={**clean, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **environment},
     )  # fmt: skip
     os.close(slave)
+    if act is not None:
+        act(child)
     seen = b""
     while select.select([master], [], [], 60)[0]:
         try:
@@ -65,7 +68,7 @@ def on_a_terminal(folder: Path, *words: str, **environment: str) -> str:
             break
         seen += part
     os.close(master)
-    assert child.wait() == 0, seen.decode()
+    assert child.wait() == code, seen.decode()
     return seen.decode()
 
 
@@ -95,6 +98,44 @@ def test_the_live_table(tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", seen)
     assert "mine: 4 of 4 trials" in text and "best " in text and "█▅▁" in text
     assert "[1/4]" not in text
+
+
+def test_ctrl_c_is_answered_inside_the_live_table(tmp_path: Path) -> None:
+    """A line written beside the table would be drawn over at its next turn, and leave its first lines behind."""
+    source = (
+        "import time\ndef objective(trial):\n    time.sleep(1)\n    open('drawn', 'w').close()\n    time.sleep(2)\n"
+        "    return 0.5\n"
+    )
+    (tmp_path / "train.py").write_text(source)
+    (tmp_path / "study.yaml").write_text(STUDY)
+
+    def interrupt(child: subprocess.Popen[bytes]) -> None:
+        while not (tmp_path / "drawn").exists():
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+
+    seen = on_a_terminal(tmp_path, "tune", "study.yaml", act=interrupt, code=130)
+    screen = displayed(seen)
+    assert sum(line.startswith("mine: ") for line in screen) == 1, screen
+    assert "Parking: the trial that runs ends first. Ctrl-C again stops at once." in screen
+    assert screen[-1] == "Interrupted. Nothing is lost: the same command goes on from here."
+
+
+def displayed(written: str) -> list[str]:
+    """The lines that a terminal shows in the end, for the few controls that a live table uses."""
+    lines, at = [""], 0
+    for part in re.findall(r"\x1b\[[\d;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", written):
+        if part == "\n":
+            at += 1
+            lines += [""] * (at + 1 - len(lines))
+        elif part.endswith("A") and part.startswith("\x1b"):
+            at -= int(part[2:-1] or 1)
+        elif part == "\x1b[2K":
+            lines[at] = ""
+        elif part[0] not in "\x1b\r":
+            lines[at] += part
+    return [line.rstrip() for line in lines if line.strip()]
 
 
 def test_an_interrupted_demo_says_where_its_trials_are(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tunewright.agent import Agent, Budget, Categorical, Fidelity, Float, Space, State, TunewrightError
+from tunewright.agent import Agent, Budget, Categorical, Derived, Fidelity, Float, Space, State, TunewrightError
 from tunewright.agent.commands import Command, CommandObjective
 from tunewright.agent.commands import process as processes
 
@@ -83,13 +85,14 @@ def test_a_program_that_is_not_there_is_refused_before_a_trial(tmp_path):
 # ------------------------------------------------------------------------------------------------ running
 
 
-def study(tmp_path, script, trials=1, timeout=None, metrics=("loss",), **options):
+def study(tmp_path, script, trials=1, timeout=None, metrics=("loss",), memory=None, **options):
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "train.py").write_text(textwrap.dedent(script))
     space = Space(SPACE)
     command = Command(f"{sys.executable} train.py --lr {{lr}}", None, space.declared)
     given = {"metric": "loss", "engine": "random", "advisor": None, "budget": Budget(trials=trials), **options}
     agent = Agent(space, store=tmp_path / "s.db", **given)
-    agent.tune(CommandObjective(command, metrics, tmp_path, timeout), runner=("local", {"processes": False}))
+    agent.tune(CommandObjective(command, metrics, tmp_path, timeout, memory), runner=("local", {"processes": False}))
     return agent
 
 
@@ -260,6 +263,79 @@ def test_report_outside_a_study_prints_its_line():
     assert done.stdout == '{"loss": 0.5, "step": 2.0}\nTrue\n'
 
 
+def test_a_command_leaves_nothing_behind(tmp_path):
+    """No thread, no open file, no process, no folder, also where its reports are still waiting for an answer."""
+    script = """
+    import threading
+    from tunewright.agent import report
+    for number in range(3):
+        threading.Thread(target=report, args=(number + 1,), kwargs={"loss": float("nan")}, daemon=True).start()
+    threading.Event().wait(600)
+    """
+
+    def left():
+        names = sorted(t.name for t in threading.enumerate() if t.name.startswith(("tunewright-r", "tunewright-o")))
+        channels = set(Path(tempfile.gettempdir()).glob("tunewright-*/s"))
+        own = psutil.Process()
+        return names, own.num_fds(), channels, [child.pid for child in own.children(recursive=True)]
+
+    study(tmp_path / "1", script)
+    before = left()
+    study(tmp_path / "2", script, trials=4)
+    deadline = time.monotonic() + 10
+    while left()[0] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    names, files, channels, children = left()
+    assert names == []
+    assert files <= before[1] + 3  # the second study's own file
+    assert channels <= before[2] and children == before[3]
+
+
+def test_a_script_that_eats_memory_is_ended(tmp_path):
+    script = """
+    import time
+    held = []
+    while True:
+        held.append(bytearray(20 * 2**20))
+        time.sleep(0.01)
+    """
+    trial = study(tmp_path, script, memory="300MB").trials[0]
+    assert "of memory, the cap is 300 MB" in trial.error
+
+
+@pytest.mark.parametrize(
+    "script, told",
+    [
+        ("import os; os.kill(os.getpid(), 40)", "the command was killed by signal 40"),
+        ("import sys; sys.exit(137)", "ended with exit code 137 (SIGKILL (out of memory?) in a shell)"),
+        ("print('{\"a\": ' + '[' * 30000, flush=True); import sys; sys.exit(5)", "ended with exit code 5"),
+        ("from tunewright.agent import report; report(1, val=0.5)", "the script printed no loss; it printed: val"),
+    ],
+)
+def test_odd_ends(tmp_path, script, told):
+    assert told in study(tmp_path, script).trials[0].error
+
+
+def test_a_program_that_cannot_be_started_is_a_failed_trial(tmp_path):
+    program = tmp_path / "train.sh"
+    program.write_text("#!/no/such/interpreter\n")
+    program.chmod(0o755)
+    agent = Agent(SPACE, metric="loss", store=None, engine="random", advisor=None, budget=Budget(trials=1))
+    agent.tune(CommandObjective(Command("./train.sh {lr}", None, list(SPACE)), ["loss"], tmp_path))
+    assert agent.trials[0].error.startswith("the command cannot be started: [Errno 2] No such file")
+
+
+def test_what_no_word_takes_is_told():
+    space = Space({"lr": Float(0, 1), "wd": Float(0, 1), "scale": Float(0, 1), "rate": Derived("lr * scale")})
+
+    def unnamed(command):
+        return Command(command, None, space.declared).unnamed(space)
+
+    assert unnamed("train --lr {lr}") == ["wd", "scale"]
+    assert unnamed("train --rate {rate}") == ["wd"]
+    assert unnamed(["train", "${args}"]) == []
+
+
 # ------------------------------------------------------------------------------------------------ the study file
 
 STUDY = """
@@ -317,3 +393,49 @@ def test_a_study_file_with_a_command_killed_and_gone_on_with(tmp_path):
         best = [int(epoch) for number, epoch in epochs if int(number) == agent.best.number]
         assert sorted(set(best)) == list(range(1, 10))
         assert len(best) <= 11, "it went on from its checkpoint, not from the start"
+
+
+def test_each_worker_of_a_study_file_has_devices_of_its_own(tmp_path):
+    text = STUDY.replace("PYTHON", sys.executable).replace("scheduler: {asha: {eta: 3}}", "gpus: [0, 1, 2, 3]")
+    (tmp_path / "study.yaml").write_text(text)
+    train = (
+        "import os\nopen(f'gpu-{os.environ[\"TUNEWRIGHT_TRIAL\"]}', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+    )
+    (tmp_path / "train.py").write_text(train + TRAIN)
+    command, where = tune(tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **where)
+    assert done.returncode == 0, done.stderr
+    assert {path.read_text() for path in tmp_path.glob("gpu-*")} == {"0,1", "2,3"}
+
+
+@pytest.mark.parametrize("pair", ["asha", "bohb", "hyperband", "pbt"])
+def test_a_stated_pair_is_an_engine_of_a_study_file_too(tmp_path, pair):
+    text = STUDY.replace("PYTHON", sys.executable).replace("scheduler: {asha: {eta: 3}}\n", "")
+    (tmp_path / "study.yaml").write_text(text.replace("engine: random", f"engine: {pair}"))
+    (tmp_path / "train.py").write_text(TRAIN.replace("time.sleep(0.05)", ""))
+    command, where = tune(tmp_path)
+    done = subprocess.run([*command, "--trials", "1"], capture_output=True, text=True, timeout=120, **where)
+    assert done.returncode == 0, done.stderr
+    assert f"{'hyperband' if pair == 'bohb' else pair}, epoch 1 to 9" in done.stdout
+
+
+def test_what_rests_is_gone_on_with_when_all_trials_of_the_budget_are_made(tmp_path):
+    """Killed after the last new trial began: no trial is left to make, and the promotions are still due."""
+    text = STUDY.replace("PYTHON", sys.executable).replace("workers: 2", "workers: 1").replace("asha", "halving")
+    (tmp_path / "study.yaml").write_text(text)
+    (tmp_path / "train.py").write_text(TRAIN)
+    command, where = tune(tmp_path)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **where) as driver:
+        for line in driver.stdout:
+            if line.startswith("[9/9]"):
+                break
+        driver.kill()
+        driver.communicate()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, **where)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is left to run" not in done.stdout
+    assert "/9]" not in done.stdout, "what goes on is no new trial"
+    with Agent(store=tmp_path / "s.db", study="study", advisor=None, engine="random") as agent:
+        assert agent.best.fidelity == 9
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, **where)
+    assert "Nothing is left to run" in again.stdout

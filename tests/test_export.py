@@ -12,13 +12,14 @@ import sys
 import pytest
 import yaml
 
-from tunewright.agent import Agent, Budget, Categorical, Float, Int, Objective
+from tunewright.agent import Agent, Budget, Categorical, Fidelity, Float, Int, Objective
 from tunewright.agent import export as exports
 from tunewright.agent.cli import study_file
 
 SPACE = {
     "lr": Float(1e-5, 1e-1, log=True, default=1e-3),
     "layers": Int(1, 6),
+    "width": Int(16, 256, log=True),
     "opt": Categorical(["sgd", "adam", "=cmd()", 'é,"\n']),
     "momentum": Float(0, 0.99, when={"opt": "sgd"}),
 }
@@ -92,6 +93,7 @@ def test_a_sweep_that_our_own_reader_takes(agent, tmp_path):
     path.write_text(yaml.safe_dump({**found, "objective": "train.py:f"}))
     space = study_file.read(path).arguments["space"]
     assert space.parameters["lr"].log
+    assert space.parameters["width"] == SPACE["width"]
     assert (space.parameters["layers"].low, space.parameters["layers"].high) == (1, 6)
 
 
@@ -102,6 +104,28 @@ def test_best_of_one_and_of_several_objectives(agent):
                     advisor=None, engine="random", budget=Budget(trials=8))  # fmt: skip
     several.tune(lambda t: {"a": t["x"], "b": t["x"]})
     assert len(exports.best(several._view)) == len(several.pareto) == 8
+
+
+def test_a_trial_that_rests_is_exported_with_what_it_reached():
+    agent = Agent({"x": Float(0, 1)}, metric="loss", engine="random", advisor=None, store=None, scheduler="asha",
+                  fidelity=Fidelity("epoch", 1, 9), budget=Budget(trials=3))  # fmt: skip
+    agent.tune(lambda trial: trial["x"] + 1 / trial.fidelity)
+    rows = list(csv.DictReader(io.StringIO(text(agent, exports.write_csv, exports.columns(agent._view),
+                                                exports.rows(agent._view)))))  # fmt: skip
+    assert {row["state"] for row in rows} == {"paused", "complete"}
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(float(row["params.x"]) + 1 / int(row["fidelity"]))
+
+
+def test_the_best_of_several_objectives_are_documents_of_their_own(tmp_path):
+    objectives = [Objective("a"), Objective("b", "maximize")]
+    agent = Agent({"x": Float(0, 1)}, objectives=objectives, store=tmp_path / "s.db", study="s", advisor=None,
+                  engine="random", budget=Budget(trials=4))  # fmt: skip
+    agent.tune(lambda t: {"a": t["x"], "b": t["x"]})
+    expected = sorted(t["x"] for t in agent.trials)
+    assert sorted(one["x"] for one in yaml.safe_load_all(run(agent, "--format", "best").stdout)) == expected
+    found = yaml.safe_load_all(run(agent, "--format", "wandb-best").stdout)
+    assert sorted(one["x"]["value"] for one in found) == expected
 
 
 def run(agent, *words):
@@ -117,5 +141,11 @@ def test_the_command(agent, tmp_path):
     assert (tmp_path / "t-curves.csv").read_text().startswith("trial,metric,step,value\n0,")
     assert yaml.safe_load(run(agent, "--format", "best").stdout)["lr"]
     assert yaml.safe_load(run(agent, "--format", "wandb").stdout)["method"] == "bayes"
+    assert yaml.safe_load(run(agent, "--format", "wandb-best").stdout)["lr"].keys() == {"value"}
     assert json.loads(run(agent, "--format", "json").stdout)["study"] == "s"
+    nowhere = run(agent, "--output", tmp_path / "no" / "t.csv")
+    assert (nowhere.returncode, nowhere.stderr) == (
+        1,
+        f"tunewright: {tmp_path / 'no' / 't.csv'}: No such file or directory\n",
+    )
     assert "--output" in run(agent, "--format", "parquet").stderr

@@ -169,7 +169,8 @@ def test_gpu_slots_are_never_shared(tmp_path):
         ({"processes": False, "timeout": 3}, "processes"),
         ({"gpus": [0]}, "workers=1"),
         ({"gpus": [0, 0]}, "twice"),
-        ({"threads": 3}, "threads"),
+        ({"threads": 3}, "there is no option 'threads'.*known: processes, timeout, memory, gpus"),
+        ({"time_out": 3}, "did you mean 'timeout'"),
     ],
 )
 def test_wrong_options_are_refused_before_a_trial(tmp_path, options, words):
@@ -185,6 +186,54 @@ def test_an_objective_that_cannot_be_sent_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(TunewrightError, match='"processes": False'):
         agent.tune(lambda trial: lock.locked(), workers=2)
     assert agent.trials == []
+
+
+def test_an_objective_may_have_processes_of_its_own(tmp_path):
+    """As a loader of training data has them."""
+
+    def objective(trial):
+        import multiprocessing
+
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return float(sum(pool.map(abs, [-1, 2])))
+
+    agent = study(tmp_path / "s.db", trials=2)
+    agent.tune(objective, runner=PROCESSES)
+    assert [(t.value, t.error) for t in agent.trials] == [(3.0, None)] * 2
+
+
+def test_an_objective_that_a_worker_cannot_load_says_why(tmp_path):
+    class Odd:
+        def __reduce__(self):
+            return exec, ("raise ImportError('no module named here')",)
+
+        def __call__(self, trial):
+            return 0.0
+
+    agent = study(tmp_path / "s.db", trials=2)
+    agent.tune(Odd(), runner=PROCESSES)
+    for trial in agent.trials:
+        assert trial.error.startswith("the objective cannot be loaded in a worker process: ImportError: no module")
+
+
+def test_a_fault_of_the_driver_amid_a_report_does_not_reach_the_next_trial(tmp_path, monkeypatch):
+    agent = study(tmp_path / "s.db", trials=3)
+    sound = agent.report
+
+    def report(trial, step, value=None, metrics=None):
+        if trial.number == 1:
+            raise RuntimeError("the file cannot be written")
+        return sound(trial, step, value, metrics)
+
+    monkeypatch.setattr(agent, "report", report)
+
+    def objective(trial):
+        trial.report(1, trial.number + 10.0)
+        return float(trial.number)
+
+    agent.tune(objective, runner=PROCESSES)
+    assert [t.value for t in agent.trials] == [0.0, None, 2.0]
+    assert agent.trials[1].error.startswith("RuntimeError: the file cannot be written")
 
 
 def test_what_only_the_driver_can_do_says_so(tmp_path):

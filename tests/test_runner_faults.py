@@ -109,6 +109,19 @@ def test_a_trial_that_hangs_is_ended_with_its_children(tmp_path):
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
 
+def test_a_child_that_ignores_the_first_signal_is_ended_too(tmp_path):
+    def objective(trial):
+        if trial.number == 0:
+            child = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & wait; sleep 600"])
+            (trial.folder / "child").write_text(str(child.pid))
+            time.sleep(600)
+        return trial["x"]
+
+    agent = run(tmp_path, objective, trials=2, timeout=2)
+    pid = int((agent.trials[0].folder / "child").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+
+
 def test_a_trial_that_eats_memory_is_ended(tmp_path):
     def objective(trial):
         if trial.number == 0:

@@ -104,7 +104,13 @@ def test_several_objectives(tmp_path: Path) -> None:
         ({"early_terminate": {"type": "median"}}, ["early_terminate", "hyperband"]),
         ({"scheduler": 3}, ["scheduler", "asha"]),
         ({"fidelity": {"epochs": 9}}, ["fidelity", "max"]),
-        ({"timeout": 3}, ["timeout", "only a command"]),
+        ({"timeout": -3}, ["timeout", "above zero"]),
+        ({"memory": "lots"}, ["memory", "'lots'", "2GB"]),
+        ({"gpus": [0, 0]}, ["gpus", "twice"]),
+        ({"method": "byes"}, ["method", "did you mean 'bayes'?"]),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 27, "eta": 0}}, ["early_terminate.eta", "0"]),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 27, "s": -2}}, ["early_terminate.s", "-2"]),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 27, "min_iter": "x"}}, ["early_terminate.min_iter"]),
         ({"parameters": {"x": {"min": 0}}}, ["parameters.x", "min and max"]),
         ({"parameters": {"x": {"min": 5, "max": 1}}}, ["parameters.x", "inverted"]),
         ({"parameters": {"x": {"min": 0.0, "max": "high"}}}, ["parameters.x.max", "'high'"]),
@@ -179,6 +185,24 @@ def test_an_objective_that_cannot_be_loaded(
     (tmp_path / "train.py").write_text(source)
     with pytest.raises(TunewrightError, match=words):
         study_file.load_objective(read(tmp_path, objective=spec))
+
+
+def test_a_key_that_stands_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(BASE) + "seed: 1\nworkers: 2\nseed: 2\n")
+    with pytest.raises(TunewrightError, match=r"study.yaml: line \d+: this key stands twice \(got 'seed'\)"):
+        study_file.read(path)
+    path.write_text(yaml.safe_dump(BASE).replace("  x:\n", "  x: {min: 0.0, max: 2.0}\n  x:\n"))
+    with pytest.raises(TunewrightError, match="got 'x'"):
+        study_file.read(path)
+
+
+def test_limits_are_the_runners_or_the_commands(tmp_path: Path) -> None:
+    limits = {"timeout": 60, "memory": "2GB", "gpus": [0]}
+    assert read(tmp_path, **limits).runner == ("local", limits)
+    found = read(tmp_path, **limits, objective=None, command="python train.py {x} {opt}")
+    assert found.runner == ("local", {"processes": False, "gpus": [0]})
+    assert (found.timeout, found.memory) == (60, "2GB")
 
 
 def test_how_far_to_train(tmp_path: Path) -> None:

@@ -60,8 +60,12 @@ def _write_yaml(out: TextIO, view: StudyView, form: str) -> None:
         raise FixArgument("no trial is complete yet", field="study", value=view.record.name, fix="tunewright show")
     for leader in leaders:
         values = ", ".join(f"{name} {value:.6g}" for name, value in leader["values"].items())
-        out.write(f"# trial {leader['trial']}: {values}\n")
-        yaml.safe_dump(leader["params"], out, sort_keys=False)
+        params = leader["params"]
+        if form == "wandb-best":
+            params = {name: {"value": value} for name, value in params.items()}
+        # One document for each: two mappings in one would be one, of whose keys the last wins.
+        out.write(("---\n" if leader is not leaders[0] else "") + f"# trial {leader['trial']}: {values}\n")
+        yaml.safe_dump(params, out, sort_keys=False)
 
 
 @contextlib.contextmanager

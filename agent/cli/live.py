@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -39,7 +40,9 @@ class Progress:
         self._lock = threading.Lock()
         self._running: dict[int, tuple[Trial, float]] = {}
         self._done: list[list[Cell]] = []
-        self._counted: set[int] = set()  # a trial that a scheduler lets go on comes by several times
+        self.ended = 0  # runs of a trial
+        self._counted: set[int] = set()  # trials, of which a scheduler lets one go on several times
+        self._scheduled = agent.config.get("scheduler") is not None
         self._began = time.monotonic()
         self._curves: dict[int, tuple[float, list[float]]] = {}
         self._best = agent.best if len(agent.objectives) == 1 else None
@@ -72,12 +75,14 @@ class Progress:
         curve = [value for _, value in trial.curve]
         with self._lock:
             _, began = self._running.pop(trial.number, (trial, time.monotonic()))
-            self._counted.add(trial.number)
+            self.ended += 1
+            if not self._scheduled or (trial.resume_from is None and trial.attempt == 1):
+                self._counted.add(trial.number)  # what had begun before, and clones, come besides
             self._update_best(trial)
             took = time.monotonic() - began
             self._done = [*self._done[1 - LAST :], self._row(trial, self._outcome(trial, curve), curve, took)]
             if self._live is None:
-                click.echo(self._plain_line(trial, curve, took), file=self._stream)
+                self._echo(self._plain_line(trial, curve, took))
 
     def _update_best(self, trial: Trial) -> None:
         if len(self._agent.objectives) > 1 or trial.state is not State.COMPLETE or trial.value is None:
@@ -94,12 +99,21 @@ class Progress:
 
     # ------------------------------------------------------------------------------------------ plain lines
 
+    def _echo(self, line: str) -> None:
+        """A reader that went away, or a full disk under the log, costs the lines and not the study."""
+        try:
+            click.echo(line, file=self._stream)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
     def _plain_line(self, trial: Trial, curve: list[float], took: float) -> str:
         count = len(self._counted)
         place = f"{count}/{self._total}" if self._total else str(count)
         parts = [
             f"[{place}]".ljust(9 if self._total else 6) + f"trial {trial.number}".ljust(10),
-            self._result(trial, curve).ljust(31 if self._agent.config.get("scheduler") else 20),
+            self._result(trial, curve).ljust(31 if self._scheduled else 20),
             self._best_text(short=True).ljust(24),
             _chooser(trial).ljust(7),
             render.seconds(took).rjust(7),

@@ -208,7 +208,8 @@ def chat(study: str | None, store: Path, file: Path | None, thread: int | None, 
 @store_option
 @click.option(
     "--format", "form", default="csv", show_default=True,
-    type=click.Choice(["csv", "json", "parquet", "wandb", "best"]), help="wandb: a sweep; best: its parameters.",
+    type=click.Choice(["csv", "json", "parquet", "wandb", "wandb-best", "best"]),
+    help="best: the best trial's parameters; wandb: the space as a sweep; wandb-best: those as a run's config.",
 )  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="The file to write, instead of standard output.")
 @click.option("--curves", is_flag=True, help="The reported points too.")

@@ -234,7 +234,12 @@ def _numeric(entry: Mapping[str, Any], where: str, common: Mapping[str, Any]) ->
             raise FixArgument("its bounds are exponents of e here", field=where, value=(low, high), fix=fix)
         low, high = math.exp(low), math.exp(high)
     q = entry.get("q")
-    if kind == "int_uniform" or (whole and log and kind == "uniform"):
+    # W&B's quantised log scale steps by 1 where no q is given.
+    if (
+        kind == "int_uniform"
+        or (whole and log and kind == "uniform")
+        or (whole and kind == "q_log_uniform_values" and q in (None, 1))
+    ):
         if not whole:
             raise FixArgument("needs whole bounds", field=where, value=(low, high), fix="distribution: uniform")
         return Int(int(low), int(high), log=log, step=1 if q is None else q, **common)

@@ -45,19 +45,21 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
         raise FixArgument("nothing limits this run", field=file.name, fix="--trials 50, or budget: {trials: 50}")
     out = sys.stderr if as_json else sys.stdout
     with Agent(**arguments) as agent:
-        states = [trial.state for trial in agent.trials]
-        total = _planned(budget, trials, states, size)
+        # A clone goes on with a trial that counts already.
+        states = [trial.state for trial in agent.trials if trial.resume_from in (None, trial.number)]
+        scheduled = agent.config.get("scheduler") is not None
+        waiting = 0 if scheduled else states.count(State.WAITING)
+        total = _planned(budget, trials, len(states) - waiting, size)
         render.facts(_preflight(agent, arguments, engine, total, len(states)) + _training(agent, objective), out)
-        reached = math.inf if total is None else len(states) - states.count(State.WAITING) + total
+        reached = math.inf if total is None else len(states) - waiting + total
         if size is not None and size > reached:
             text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
             render.line(f"{text}; raise it, or use another engine", "yellow", out)
         if asked.command is not None and (unnamed := asked.command.unnamed(agent.space)):
             told = "they reach it by the environment alone, in TUNEWRIGHT_PARAMS"
             render.line(f"warning: the command does not name {', '.join(unnamed)}; {told}", "yellow", out)
-        if total == 0:
-            render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
-        else:
+        ended = 0
+        if total != 0 or scheduled:  # a scheduler may let trials go on that rest
             render.line(stream=out)
             # What the objective prints must not get into the document.
             quiet: Any = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
@@ -65,14 +67,17 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
                 with quiet, Progress(agent, total, to_stderr=as_json) as progress:
                     agent.tune(
                         objective,
-                        total,
+                        total or None,
                         workers=workers or asked.workers,
                         runner=asked.runner,
                         **progress.hooks,
                     )
+                    ended = progress.ended
             except KeyboardInterrupt:
                 render.line("Interrupted. Nothing is lost: the same command goes on from here.", stream=sys.stderr)
                 sys.exit(EXIT_INTERRUPTED)
+        if not ended:
+            render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
     if not _report(store, agent.study, as_json):
         sys.exit(EXIT_FAILED)
 
@@ -94,10 +99,10 @@ def _grid_size(space: Space, engine: Source) -> int | None:
     return sum(1 for _ in islice(space.enumerate(engine.options.get("points", GRID_POINTS)), MOST_COUNTED))
 
 
-def _planned(budget: Budget, trials: int | None, states: list[State], size: int | None) -> int | None:
-    """Trials of this run, those that wait to be taken up again included; None where only time limits it."""
-    waiting = states.count(State.WAITING)
-    caps = [max(cap - len(states), 0) + waiting for cap in (budget.trials, size) if cap is not None]
+def _planned(budget: Budget, trials: int | None, begun: int, size: int | None) -> int | None:
+    """Trials of this run, None where only time limits it. Those that wait to be taken up again are included, except
+    with a scheduler, where whatever goes on comes besides; so `begun` leaves them out or not."""
+    caps = [max(cap - begun, 0) for cap in (budget.trials, size) if cap is not None]
     return min([*caps, trials] if trials is not None else caps, default=None)
 
 
@@ -139,11 +144,14 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
         view = StudyView(file, reading.chosen(file, study))
         leaders = reading.best_trials(view)
         counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
+        trouble = _advisors_trouble(view)
     if as_json:
         best = [reading.trial_data(trial, view.objectives) for trial in leaders]
         render.document({"study": study, "store": str(path), "counts": counts, "best": best})
         return bool(leaders)
     render.line()
+    if trouble is not None:
+        render.line(f"warning: {trouble}", "yellow")
     if not leaders:
         render.line("No trial was completed.", "red")
         render.line(f"See why they failed: {reading.command(f'tunewright show {shlex.quote(study)}', path)}")
@@ -157,3 +165,14 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
     words = (f"tunewright why {number} --study {name}", f"tunewright show {name} --sort value")
     render.commands([reading.command(text, path) for text in words])
     return True
+
+
+def _advisors_trouble(view: StudyView) -> str | None:
+    """What became of the advisor, where its last call failed: the engine went on alone."""
+    calls = [call for call in view.store.calls(view.record.id) if call.status != "open"]
+    if not calls or calls[-1].status == "answered":
+        return None
+    last = calls[-1]
+    name = f"{last.advisor}:{last.model}" if last.model else last.advisor
+    failed = sum(call.status != "answered" for call in calls)
+    return f"the engine went on without {name}: {failed} of {len(calls)} calls failed, the last with: {last.error}"
