@@ -154,6 +154,21 @@ def test_a_verdict_ends_a_script_that_only_prints(tmp_path):
     assert agent.trials[0].fidelity == 9 or agent.trials[0].state is State.PAUSED
 
 
+def test_a_script_that_only_prints_may_run_past_its_pause(tmp_path):
+    """Its checkpoint is then further than the verdict was, and the next run may have nothing left to print."""
+    script = """
+    import os
+    done = os.environ["TUNEWRIGHT_CHECKPOINT_DIR"] + "/done"
+    if not os.path.exists(done):
+        print("\\n".join('{"step": %d, "loss": %d}' % (step, 100 - step) for step in range(1, 10)), flush=True)
+        open(done, "w").close()
+    """
+    agent = study(tmp_path, script, trials=9, scheduler="asha", fidelity=Fidelity("epoch", 1, 9))
+    assert {t.state for t in agent.trials} == {State.PAUSED, State.COMPLETE}
+    assert (agent.best.value, agent.best.fidelity) == (91.0, 9)
+    assert all([step for step, _ in t.curve] == list(range(1, 10)) for t in agent.trials)
+
+
 def test_nan_at_step_three_ends_at_step_three(tmp_path):
     agent = study(tmp_path, """
     import time
@@ -307,8 +322,9 @@ def test_a_script_that_eats_memory_is_ended(tmp_path):
     "script, told",
     [
         ("import os; os.kill(os.getpid(), 40)", "the command was killed by signal 40"),
-        ("import sys; sys.exit(137)", "ended with exit code 137 (SIGKILL (out of memory?) in a shell)"),
+        ("import sys; sys.exit(137)", "exit code 137, which is how a shell tells of SIGKILL (out of memory?)"),
         ("print('{\"a\": ' + '[' * 30000, flush=True); import sys; sys.exit(5)", "ended with exit code 5"),
+        ('print(\'{"loss": "0.3"}\')', "the script printed loss as text, '0.3'; a number has no quotes"),
         ("from tunewright.agent import report; report(1, val=0.5)", "the script printed no loss; it printed: val"),
     ],
 )

@@ -109,6 +109,17 @@ def test_a_trial_that_hangs_is_ended_with_its_children(tmp_path):
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
 
+def test_the_time_that_a_worker_takes_to_start_is_not_its_trials(tmp_path):
+    class Slow:
+        def __reduce__(self):
+            return (lambda: time.sleep(1.5) or (lambda trial: trial["x"])), ()
+
+        def __call__(self, trial):
+            return trial["x"]
+
+    assert run(tmp_path, Slow(), trials=2, timeout=1).best is not None
+
+
 def test_a_child_that_ignores_the_first_signal_is_ended_too(tmp_path):
     def objective(trial):
         if trial.number == 0:

@@ -384,6 +384,16 @@ def test_a_thousand_uneven_workers_are_kept_busy(kind):
     share, driver = crowd(kind, 1000)
     assert share >= 0.98
     assert sum(run.state is State.COMPLETE for run in driver.runs.values()) > 10
+    # No trial is lost: each runs, rests or is trained. None was sent to a rung twice, or trained past it.
+    assert {n for n, run in driver.runs.items() if run.state is State.RUNNING} == set(driver.running)
+    assert len(driver.running) == 1000
+    assert {run.state for run in driver.runs.values()} == {State.RUNNING, State.PAUSED, State.COMPLETE}
+    sent = [(e.number, e.action.to if isinstance(e.action, Resume) else e.action.fidelity)
+            for e in driver.log if isinstance(e, Started)]  # fmt: skip
+    assert len(sent) == len(set(sent)) and {n for n, _ in sent} == driver.runs.keys()
+    for run in driver.runs.values():
+        steps = [step for step, _ in run.curve]
+        assert run.reached <= run.target and steps == sorted(set(steps))
 
 
 def test_synchronous_halving_leaves_uneven_workers_idle():

@@ -133,12 +133,12 @@ def _study(path: Path, data: Any) -> StudyFile:
 
 def _method(data: Mapping[str, Any]) -> str:
     method = data.get("method", "bayes")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         near = get_close_matches(str(method), METHODS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         fix = f"{hint}known: {', '.join(METHODS)}; engine: takes the name of an engine"
         raise FixArgument("unknown method", field="method", value=method, fix=fix)
-    return str(method)
+    return method
 
 
 def _command(data: Mapping[str, Any], space: Space) -> Command | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunewright.agent.commands import process
-from tunewright.agent.commands.process import Process
+from tunewright.agent.commands.process import Process, Report
 from tunewright.agent.commands.words import Command, executable, shown
 from tunewright.agent.errors import TrialFailed, TrialStopped
 from tunewright.agent.runners.limits import memory_of, obituary
@@ -52,7 +53,7 @@ class CommandObjective:
             seen = self._follow(running, trial)
         finally:
             running.close()
-        return self._result(running, seen)
+        return self._result(running, seen, trial)
 
     def _follow(self, running: Process, trial: Trial) -> dict[str, float]:
         """Hands reports on until the command ends. A verdict ends it: by itself where the script was told."""
@@ -69,23 +70,40 @@ class CommandObjective:
                 running.over = True
                 break
             seen |= report.metrics
-            rest = dict(report.metrics)
-            value = rest.pop(self._metrics[0], None)
             try:
-                trial.report(step, value, rest)
+                self._tell(trial, step, report)
             except TrialStopped as stop:
                 if report.answer is not None:
                     report.answer(stop.verdict)
                     running.wait(process.GRACE)
+                else:
+                    self._keep_rest(running, trial, step)
                 raise
             if report.answer is not None:
                 report.answer("continue")
         return seen
 
-    def _result(self, running: Process, seen: Mapping[str, float]) -> float | dict[str, float]:
+    def _tell(self, trial: Trial, step: float, report: Report) -> None:
+        rest = dict(report.metrics)
+        trial.report(step, rest.pop(self._metrics[0], None), rest)
+
+    def _keep_rest(self, running: Process, trial: Trial, step: float) -> None:
+        """A script that only prints trains on until it is ended. What it printed meanwhile is in its checkpoint, from
+        which it may go on, and will not be printed again."""
+        running.close()
+        for report in running.rest():
+            step = step + 1 if report.step is None else report.step
+            with contextlib.suppress(TrialStopped):
+                self._tell(trial, step, report)
+
+    def _result(self, running: Process, seen: Mapping[str, float], trial: Trial) -> float | dict[str, float]:
         if not running.over and (code := running.code) != 0:
             raise TrialFailed(obituary("the command", code, running.stderr.last))
+        if not seen and len(self._metrics) == 1 and (curve := trial.curve):
+            return curve[-1][1]  # an earlier run had trained it to the end, and its checkpoint knew
         missing = [name for name in self._metrics if name not in seen]
+        if text := next((f"{n} as text, {running.texts[n]!r}" for n in missing if n in running.texts), None):
+            raise TrialFailed(f"the script printed {text}; a number has no quotes")
         if missing and seen:
             listed = ", ".join(sorted(seen)[:NAMED]) + (", ..." if len(seen) > NAMED else "")
             raise TrialFailed(f"the script printed no {', '.join(missing)}; it printed: {listed}")

@@ -44,7 +44,9 @@ class Process:
     """A started command. `reports` yields until it has ended; `close` ends what is left of its group."""
 
     def __init__(self, words: Sequence[str], program: str, cwd: Path, extra: Mapping[str, str], folder: Path):
+        self._closed = False
         self.over = False  # whether it was ended for having trained far enough
+        self.texts: dict[str, str] = {}  # what its lines hold as text, where a metric should be a number
         self._queue: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._channel = _Channel(self._queue)
         secrets = secret_variables()
@@ -86,6 +88,14 @@ class Process:
             if self._popen.poll() is not None and not self._drain():
                 return
 
+    def rest(self) -> Iterator[Report]:
+        """Once it has ended: what it had said by then and nobody has heard."""
+        while True:
+            try:
+                yield self._queue.get_nowait()
+            except queue.Empty:
+                return
+
     def _drain(self) -> bool:
         """Whether more may come: the pipes of an ended command are read to their end, unless a child holds them."""
         for pump in self._pumps:
@@ -101,7 +111,11 @@ class Process:
             self._popen.wait(seconds)
 
     def close(self) -> None:
-        """SIGTERM to the whole group, GRACE seconds, SIGKILL; a command that has ended leaves its children to this."""
+        """SIGTERM to the whole group, GRACE seconds, SIGKILL; a command that has ended leaves its children to this. A
+        second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._popen.pid, number)
@@ -117,6 +131,7 @@ class Process:
             found = json.loads(line)
         except (ValueError, RecursionError):  # no JSON, or nested without end
             return
+        self.texts |= {name: value[:40] for name, value in found.items() if isinstance(value, str)}
         if report := report_of(found, None):
             self._queue.put(report)
 

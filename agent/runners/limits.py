@@ -58,8 +58,11 @@ def obituary(who: str, code: int | None, last: str = "") -> str:
         return f"{who} stopped answering"
     if code < 0:
         return f"{who} was killed by {_signal(-code)}"
-    # A shell tells of a child that a signal ended by 128 and its number.
-    hidden = f" ({_signal(code - 128)} in a shell)" if code - 128 in {s.value for s in signal.Signals} else ""
+    hidden = (
+        f", which is how a shell tells of {_signal(code - 128)}"
+        if code - 128 in {s.value for s in signal.Signals}
+        else ""
+    )
     return f"{who} ended with exit code {code}{hidden}" + (f": {last}" if last else "")
 
 

@@ -22,6 +22,7 @@ from tunewright.engines.errors import TunewrightError
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.2  # seconds between two looks at memory and output
 WIND_UP = 10.0  # seconds that an objective has to end after a verdict
+START = 60.0  # seconds that a worker has to start, beside its trial's
 
 
 @dataclass(slots=True)
@@ -112,12 +113,14 @@ class WorkerProcess:
 
     def _converse(self, connection: Connection, trial: Trial, timeout: float | None, memory: int | None) -> Any:
         """Answers the worker until it has the outcome; keeps the limits meanwhile."""
-        began, verdict, ends = time.monotonic(), None, None if timeout is None else time.monotonic() + timeout
+        verdict, ends = None, None if timeout is None else time.monotonic() + timeout + START
         files = [BoundedFile(trial.folder / name) for name in ("stdout.txt", "stderr.txt")]
         while True:
             if connection in wait([connection, self._process.sentinel], POLL):
                 message = connection.recv()
-                if message[0] == "report":
+                if message[0] == "began":
+                    ends = None if timeout is None else time.monotonic() + timeout
+                elif message[0] == "report":
                     try:
                         connection.send(("ok", trial.report(*message[1:])))
                     except TrialStopped as stop:
@@ -140,9 +143,9 @@ class WorkerProcess:
                 raise EOFError
             if any(file.too_long for file in files):
                 self._trim(files)
-            self._check(began, ends, timeout, memory, verdict)
+            self._check(ends, timeout, memory, verdict)
 
-    def _check(self, began: float, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
+    def _check(self, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
         if self._orders.abort:
             raise KeyboardInterrupt
         if ends is not None and time.monotonic() > ends:

@@ -1,7 +1,7 @@
 """A worker process: it gets the objective once and trials one after the other; what they report goes to the driver.
 
-Messages to the driver are tuples: ("report", step, value, metrics), ("curve",), ("value", pickled), ("error", text),
-("stopped",). Every request is answered by ("ok", result) or ("error", text).
+Messages to the driver are tuples: ("began",), ("report", step, value, metrics), ("curve",), ("value", pickled),
+("error", text), ("stopped",). Reports and curves are answered by ("ok", result) or ("error", text).
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Pa
     with _captured(folder):
         trial = Trial(Link(connection), record, stops=True, folder=folder)  # type: ignore[arg-type]
         trial.gpus = gpus
+        connection.send(("began",))
         try:
             answer: tuple[Any, ...] = ("value", cloudpickle.dumps(objective(trial)))
         except TrialStopped:
