@@ -93,11 +93,12 @@ def ascend(encoding: Encoding, slope: Slope, genotypes: np.ndarray) -> np.ndarra
     free = encoding.numeric
     if not len(free) or not len(genotypes):
         return genotypes
-    current = genotypes.copy()
+    rows = encoding.mask(encoding.snap(genotypes))
+    active = ~np.isnan(rows[:, free])  # for the whole climb; where it ends, conditions are asked again
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        current[:, free] = flat.reshape(len(genotypes), len(free))
-        value, gradient = slope(encoding.mask(current))
+        rows[:, free] = np.where(active, flat.reshape(active.shape), np.nan)
+        value, gradient = slope(rows)
         return -float(value.sum()), -gradient[:, free].reshape(-1)
 
     start = genotypes[:, free].reshape(-1)
