@@ -105,3 +105,10 @@ def test_the_command_file_killed_once_goes_on_from_its_checkpoints(tmp_path: Pat
     trained_on = [t for t in view.trials() if t.attempt > 1 or t.resume_from == t.number]
     assert trained_on, "nothing went on"
     assert "asha, epoch 1 to 27" in printed and "goes on after" in printed
+
+
+def test_the_optimiser_from_scratch_finds_the_valley_on_every_seed(tmp_path: Path) -> None:
+    printed = run(tmp_path, str(EXAMPLES / "from_scratch.py"))
+    found = [float(x) for x in printed.splitlines()[0].split(":")[1].split(",")]
+    assert len(found) == 10
+    assert all(abs(x - 2.0) < 0.15 for x in found)
