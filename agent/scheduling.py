@@ -23,7 +23,8 @@ from tunewright.plugins import registry
 
 PAIRS: Mapping[str, tuple[str, str]] = {
     "asha": ("random", "asha"),
-    "bohb": ("tpe", "hyperband"),
+    "bohb": ("bohb", "hyperband"),
+    "freeze-thaw": ("freeze-thaw", "freeze-thaw"),
     "hyperband": ("random", "hyperband"),
     "pbt": ("random", "pbt"),
 }
@@ -87,13 +88,15 @@ def scheduler_of(scheduler: Any) -> SchedulerChoice | None:
 
 def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:
     """`engine="bohb"` and its like taken apart into (engine, scheduler); options given with the name are the
-    scheduler's. Anything else comes back as it is."""
+    scheduler's. Anything else comes back as it is, an engine of that name beside another scheduler too."""
     name, options = engine, {}
     if isinstance(engine, list | tuple) and len(engine) == 2 and isinstance(engine[1], Mapping):
         name, options = engine
     if not isinstance(name, str) or name not in PAIRS:
         return engine, scheduler
     alone, paired = PAIRS[name]
+    if scheduler is not None and alone == name:
+        return engine, scheduler  # the engine of the pair, with another scheduler
     if scheduler is not None:
         fix = f'engine="{alone}", or no scheduler='
         raise FixArgument(f"{name!r} brings a scheduler of its own", field="scheduler", value=scheduler, fix=fix)

@@ -293,7 +293,7 @@ def test_stated_pairs(pair):
     assert agent.best.fidelity == 9
     name = pair if isinstance(pair, str) else pair[0]
     engines = {t.proposer for t in agent.trials if t.source == "engine" and t.proposer != "pbt"}
-    assert engines == {"tpe" if name == "bohb" else "random"}
+    assert engines == {"bohb" if name == "bohb" else "random"}
 
 
 def test_advice_fills_at_most_a_third_of_the_lowest_rung_and_hears_of_what_rests():
