@@ -19,8 +19,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from engines import benchmark_folder, space_of
-
+from engines import benchmark_folder, space_of  # noqa: TID251 (the script beside this one)
 from tunewright.agent.scheduling import PAIRS
 from tunewright.engines import Objective, Observation
 from tunewright.engines.schedulers import New, Resume, TrialView
@@ -72,7 +71,7 @@ def arm(engine_name: str, scheduler_name: str | None) -> Callable[[Any, int, Any
 
 
 def summary(folder: Path, own: Path) -> None:
-    """Mean normalised regret of `final` (over seeds, then tasks) at each budget, on the peers' seeds and on all of ours."""
+    """Normalised regret of `final`, mean over seeds, then tasks, by budget: on the peers' seeds, and on all of ours."""
     with (folder / "results" / "reference.csv").open() as file:
         reference = {r["task"]: (float(r["y_best"]), float(r["y_random"])) for r in csv.DictReader(file)}
     runs: dict[str, dict[tuple[str, int], dict[int, float]]] = {}

@@ -1,5 +1,6 @@
-"""BOHB's sampler (Falkner, Klein and Hutter, ICML 2018, Algorithm 2): TPE on the highest fidelity that is known well enough.
+"""BOHB's sampler: TPE on the highest fidelity that is known well enough.
 
+Falkner, Klein and Hutter, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", ICML 2018, Algorithm 2.
 One TPE for each fidelity at which trials came to rest; the one of the largest that has enough values proposes. A fixed
 share is drawn at random, which keeps Hyperband's guarantee. `engine="bohb"` pairs it with Hyperband, as the paper does.
 """

@@ -1,6 +1,6 @@
 """What is believed of every trial's end after some rests: the process on the told values, and what follows from it.
 
-A function of the observations alone. Hyperparameters are those of a shorter history, about an eighth apart, from at most
+A function of the observations alone. Hyperparameters are those of a shorter history, about a fifth apart, from at most
 MAX_FIT points; the posterior stands on at most MAX_POINTS: the best, the latest and an even share of the others. Both
 are approximations that keep long studies affordable.
 """
@@ -21,17 +21,17 @@ from tunewright.engines.gp.model import standardize
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, Observation, losses
 
-MAX_FIT = 110
+MAX_FIT = 100
 MAX_POINTS = 260
-GROWTH = 1.125
+GROWTH = 1.2
 REMEMBERED = 64
 INCUMBENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean and
-    deviation (n,) of its value at the highest step. `best`: the lowest of these means."""
+    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean
+    and deviation (n,) of its value at the highest step. `best`: the lowest of these means."""
 
     posterior: Posterior
     centre: float

@@ -6,7 +6,8 @@ with k_x and m Matern 5/2 and t the step's position on a log scale. The parts ar
 that changes with training (b), the training curve that all trials share (c), and what only the trial itself tells (e).
 Swersky, Snoek and Adams, "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896, section 3, likewise model curves and
 configurations together and share each trial's own deviation along its curve; their curves decay exponentially, which
-rules out those that turn. Hyperparameters are at their most probable values (Rasmussen and Williams 2006, equation 5.9).
+rules out those that turn. Hyperparameters are at their most probable values (Rasmussen and Williams 2006, equation
+5.9).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TIME_BOUNDS = (float(np.log(0.1)), float(np.log(30.0)))
 VARIANCE_BOUNDS = (float(np.log(1e-4)), float(np.log(50.0)))
 NOISE_BOUNDS = (float(np.log(1e-6)), 0.0)
 NOISE_STARTS = (NOISE_PRIOR[0], float(np.log(0.2)))
-MAX_ITERATIONS = 40
+MAX_ITERATIONS = 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Freeze-thaw: of the trials that rest, the one that a model expects to end best goes on.
 
-Swersky, Snoek and Adams, "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896. Which trial goes on is the model's to say
-(a Gaussian process over configurations and steps, `tunewright.engines.freeze_thaw`); how many do is ASHA's rule (Li et
-al., MLSys 2020, Algorithm 2): one in `eta` of those that reached a rung. So extrapolation can reorder promotions and hold
-them back, and a model that errs costs no more than its rung.
+Swersky, Snoek and Adams, "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896. Which trial goes on is the model's to
+say (a Gaussian process over configurations and steps, `tunewright.engines.freeze_thaw`); how many do is ASHA's rule (Li
+et al., MLSys 2020, Algorithm 2): one in `eta` of those that reached a rung. So extrapolation can reorder promotions and
+hold them back, and a model that errs costs no more than its rung.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from tunewright.engines.schedulers.rungs import Rung
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, Observation
 
+SHORTEST = 27
+
 
 class FreezeThaw(ASHA):
-    """Options: those of ASHA."""
+    """Options: those of ASHA; `grace` is by default at least a 27th of fidelity.high, three rungs of three below it.
+
+    What a step or two of a long training tells is luck, and misleads a model more than a ranking.
+    """
 
     def __init__(
         self,
@@ -34,6 +39,8 @@ class FreezeThaw(ASHA):
         eta: int = 3,
         offset: int = 0,
     ):
+        if grace is None and fidelity is not None:
+            grace = max(fidelity.low, -(-fidelity.high // SHORTEST))
         super().__init__(objectives, fidelity, seed, space=space, grace=grace, eta=eta, offset=offset)
         if space is None:
             raise FixArgument("freeze-thaw models configurations", field="space", fix="space=Space({...})")
