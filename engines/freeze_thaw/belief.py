@@ -31,7 +31,8 @@ INCUMBENTS = 5
 @dataclass(frozen=True, slots=True)
 class Model:
     """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean
-    and deviation (n,) of its value at the highest step. `best`: the lowest of these means."""
+    and deviation (n,) of its value at the highest step. `best`: the lowest mean of their configurations as such, which luck
+    flatters less."""
 
     posterior: Posterior
     centre: float
@@ -41,10 +42,7 @@ class Model:
     points: Points
     mean: np.ndarray
     std: np.ndarray
-
-    @property
-    def best(self) -> float:
-        return float(self.mean.min())
+    best: float
 
     @property
     def incumbents(self) -> np.ndarray:
@@ -98,7 +96,9 @@ class Belief:
         numbers = tuple(n for n in numbers if n not in failed) or numbers
         ends = self._points(numbers, [None] * len(numbers))
         mean, std = posterior.predict(ends)
-        return Model(posterior, centre, unit, numbers, np.array([self._rows[n] for n in numbers]), ends, mean, std)
+        rows = np.array([self._rows[n] for n in numbers])
+        best = float(posterior.predict(self.ends(rows))[0].min())
+        return Model(posterior, centre, unit, numbers, rows, ends, mean, std, best)
 
     def _points(self, numbers: Sequence[int], steps: Sequence[int | None]) -> Points:
         features = self.encoding.features(np.array([self._rows[n] for n in numbers]))

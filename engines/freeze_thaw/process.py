@@ -36,7 +36,7 @@ MAX_ITERATIONS = 30
 @dataclass(frozen=True, slots=True)
 class Points:
     """Where the process is looked at: features (n, p), log positions of steps (n,) in [0, 1] and trial numbers (n,),
-    a negative one for a trial that does not exist yet."""
+    a negative one for a configuration as such, without the luck of any trial (the part e is left out)."""
 
     features: np.ndarray
     times: np.ndarray
@@ -96,7 +96,8 @@ class Posterior:
 
         cross = self._covariance(points, self.points)
         half = dtrsm(1.0, self._lower, cross.T, lower=1)
-        variance = sum(self.parameters.variances) - np.einsum("ij,ij->j", half, half)
+        *shared, own = self.parameters.variances
+        variance = sum(shared) + own * (points.trials >= 0) - np.einsum("ij,ij->j", half, half)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
     def believe(self, points: Points) -> Posterior:

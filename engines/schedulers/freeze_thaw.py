@@ -67,7 +67,7 @@ class FreezeThaw(ASHA):
             return next(iter(rung.waiting), None)
         number = min(waiting, key=lambda n: (ends[n][0], n))
         mean, std = ends[number]
-        return None if hold and mean - std > model.best else number
+        return None if hold and mean - std > model.mean.min() else number
 
     def _told(self, observation: Observation) -> None:
         super()._told(observation)
