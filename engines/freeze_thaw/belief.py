@@ -30,9 +30,9 @@ INCUMBENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean
-    and deviation (n,) of its value at the highest step. `best`: the lowest mean of their configurations as such, which luck
-    flatters less."""
+    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean and
+    deviation (n,) of its value at the highest step. `best`: the lowest mean of their configurations as such, which
+    luck flatters less."""
 
     posterior: Posterior
     centre: float
