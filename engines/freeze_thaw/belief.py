@@ -30,7 +30,7 @@ INCUMBENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: its number, row (n, d), and the mean and
+    """`posterior` is of (loss - centre) / unit. Of each trial that has a value: number, row (n, d), and the mean and
     deviation (n,) of its value at the highest step. `best`: the lowest mean of their configurations as such, which
     luck flatters less."""
 
