@@ -47,7 +47,7 @@ def test_posterior_equals_the_textbook_formula():
 
     inverse = np.linalg.inv(matrix(seen, seen) + parameters.noise * np.eye(9))
     cross = matrix(asked, seen)
-    expected = cross @ inverse @ y, sum(parameters.variances) - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    expected = cross @ inverse @ y, np.diag(matrix(asked, asked) - cross @ inverse @ cross.T)
     found, deviation = Posterior(seen, np.arange(2), y, parameters).predict(asked)
     np.testing.assert_allclose(found, expected[0], atol=1e-4)
     np.testing.assert_allclose(deviation**2, expected[1], atol=1e-4)
