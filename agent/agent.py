@@ -16,7 +16,7 @@ from tunewright.agent.opening import difference, open_study, plain, stored_sched
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
-from tunewright.agent.scheduling import SchedulerDesk, scheduler_of, split_pair
+from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair, usual_scheduler
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
@@ -37,9 +37,10 @@ class Agent(StudyReader):
     task: what is tuned, in words, for the advisor.
     advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
-        "bohb", "hyperband" and "pbt" name an engine and a scheduler together.
+        "bohb", "freeze-thaw", "hyperband" and "pbt" name an engine and a scheduler together.
     scheduler: how far each trial is trained: "asha", ("asha", {"eta": 3}) or a Scheduler; needs `fidelity`. None: to
-        the end.
+        the end. "auto": as far as it promises something where `fidelity` is given and the engine is "auto" too, else
+        to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
@@ -60,7 +61,7 @@ class Agent(StudyReader):
         task: str | None = None,
         advisor: str | Advisor | None = "rules",
         engine: Any = "auto",
-        scheduler: Any = None,
+        scheduler: Any = "auto",
         fidelity: Fidelity | None = None,
         budget: Budget | None = None,
         advisor_deadline: float = 60.0,
@@ -79,7 +80,7 @@ class Agent(StudyReader):
         self._advisor, advisor_source = settings.advisor_of(advisor)
         settings.check_money(self.budget, self._advisor)
         engine, scheduler = split_pair(engine, scheduler)
-        chosen = scheduler_of(scheduler)
+        chosen = None if scheduler == AUTO else scheduler_of(scheduler)
         if given_objectives is not None and given_space is not None:
             # What is wrong here must not leave an empty study behind.
             choices(engine, given_objectives)
@@ -87,6 +88,8 @@ class Agent(StudyReader):
                 chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
+        if scheduler == AUTO and self._store.study(study) is None:  # a study that exists keeps what it was made with
+            chosen = scheduler_of(usual_scheduler(engine, fidelity, given_objectives or ()))
         config = {
             "task": task,
             "advisor": settings.label(self._advisor) if self._advisor else None,
@@ -102,7 +105,6 @@ class Agent(StudyReader):
         self._view = StudyView(self._store, record)
         self.study_id, self.study, self.objectives = record.id, record.name, self._view.objectives
         self.files = study_files(self._store.path, record)
-        self._engine = choices(engine, self.objectives, self.space)
         self._task = task if task is not None else record.config.get("task")
         self._desk = (
             AdviceDesk(
@@ -117,6 +119,8 @@ class Agent(StudyReader):
             else None
         )
         self._scheduler_choice = stored_scheduler(record, chosen)
+        scheduled_by = self._scheduler_choice.name if self._scheduler_choice else None
+        self._engine = choices(engine, self.objectives, self.space, scheduled_by)
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()

@@ -43,25 +43,31 @@ class Asked:
     std: float | None = None
 
 
-def choices(engine: Any, objectives: Sequence[Objective], space: Space | None = None) -> tuple[Choice, ...]:
-    """The fallback order for an `engine=` argument. Raises FixArgument or FixPlugin for what it does not know."""
+def choices(
+    engine: Any, objectives: Sequence[Objective], space: Space | None = None, scheduler: str | None = None
+) -> tuple[Choice, ...]:
+    """The fallback order for an `engine=` argument beside the scheduler of that name. Raises FixArgument or FixPlugin
+    for what it does not know."""
     named = list(engine) if isinstance(engine, list | tuple) and not _is_pair(engine) else [engine]
     if not named:
         raise FixArgument("an empty fallback order", field="engine", value=engine, fix='engine="auto"')
-    plain = [one for name in named for one in (_automatic(objectives, space) if name == AUTO else (name,))]
+    plain = [one for name in named for one in (_automatic(objectives, space, scheduler) if name == AUTO else (name,))]
     order = [_choice(one, objectives) for one in plain]
     if order[-1].source.name != "random":
         order.append(_choice("random", objectives))
     return tuple(order)
 
 
-def _automatic(objectives: Sequence[Objective], space: Space | None) -> tuple[str, ...]:
+def _automatic(objectives: Sequence[Objective], space: Space | None, scheduler: str | None) -> tuple[str, ...]:
     """What "auto" stands for. A GP needs the fewest trials (docs/benchmarks.md) but its fit wants more of them the more
-    parameters there are; past MAX_GP_PARAMETERS, TPE. Several objectives: NSGA-II, which looks for all of the front."""
+    parameters there are; past MAX_GP_PARAMETERS, TPE. Freeze-thaw brings a GP of its own, over partial curves. Several
+    objectives: NSGA-II, which looks for all of the front."""
     if len(objectives) > 1:
         return ("nsga2",)
     many = space is not None and len(space.names) > MAX_GP_PARAMETERS
-    return ("tpe",) if many else ("gp", "tpe")
+    if many:
+        return ("tpe",)
+    return ("freeze-thaw", "gp", "tpe") if scheduler == "freeze-thaw" else ("gp", "tpe")
 
 
 def _is_pair(engine: Any) -> bool:

@@ -23,11 +23,14 @@ from tunewright.plugins import registry
 
 PAIRS: Mapping[str, tuple[str, str]] = {
     "asha": ("random", "asha"),
-    "bohb": ("tpe", "hyperband"),
+    "bohb": ("bohb", "hyperband"),
+    "freeze-thaw": ("freeze-thaw", "freeze-thaw"),
     "hyperband": ("random", "hyperband"),
     "pbt": ("random", "pbt"),
 }
 """What an `engine=` of this name stands for: the engine and the scheduler of the paper that it is named after."""
+
+AUTO = "auto"
 
 _ACTIONS: Mapping[str, type[Begun]] = {"new": New, "resume": Resume, "clone": Clone}
 
@@ -85,16 +88,25 @@ def scheduler_of(scheduler: Any) -> SchedulerChoice | None:
     raise FixArgument("not a scheduler", field="scheduler", value=scheduler, fix=fix)
 
 
+def usual_scheduler(engine: Any, fidelity: Fidelity | None, objectives: Sequence[Objective]) -> str | None:
+    """What scheduler="auto" stands for in a new study. Who names neither engine nor scheduler, but says how far
+    training can go, gets the pair that needs the fewest steps; a named engine trains to the end."""
+    several = fidelity is not None and fidelity.low < fidelity.high
+    return "freeze-thaw" if engine == AUTO and several and len(objectives) == 1 else None
+
+
 def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:
     """`engine="bohb"` and its like taken apart into (engine, scheduler); options given with the name are the
-    scheduler's. Anything else comes back as it is."""
+    scheduler's. Anything else comes back as it is, an engine of that name beside another scheduler too."""
     name, options = engine, {}
     if isinstance(engine, list | tuple) and len(engine) == 2 and isinstance(engine[1], Mapping):
         name, options = engine
     if not isinstance(name, str) or name not in PAIRS:
         return engine, scheduler
     alone, paired = PAIRS[name]
-    if scheduler is not None:
+    if scheduler not in (None, AUTO):
+        if alone == name:
+            return engine, scheduler  # the engine of the pair, with another scheduler
         fix = f'engine="{alone}", or no scheduler='
         raise FixArgument(f"{name!r} brings a scheduler of its own", field="scheduler", value=scheduler, fix=fix)
     return alone, (paired, dict(options))

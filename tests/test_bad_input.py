@@ -63,7 +63,10 @@ CASES = {
     "scheduler option": (lambda: agent(scheduler=("asha", {"etta": 3}), fidelity=EPOCHS), ["asha", "etta"]),
     "scheduler value": (lambda: agent(scheduler=("asha", {"eta": 1}), fidelity=EPOCHS), ["eta", "1", "2"]),
     "scheduler kind": (lambda: agent(scheduler=3, fidelity=EPOCHS), ["scheduler", "3", '"asha"']),
-    "scheduler twice": (lambda: agent(engine="bohb", scheduler="asha", fidelity=EPOCHS), ["scheduler", "bohb", "tpe"]),
+    "scheduler twice": (
+        lambda: agent(engine="hyperband", scheduler="asha", fidelity=EPOCHS),
+        ["scheduler", "hyperband", "random"],
+    ),
     "scheduler and two metrics": (
         lambda: agent(metric=None, objectives=TWO, scheduler="asha", fidelity=EPOCHS),
         ["scheduler", "one metric"],

@@ -63,6 +63,7 @@ CASES = {
     "options": {"engine": ("tpe", {"n_startup": 5}), "advisor": None},
     "asha": {"engine": "tpe", "scheduler": ("asha", {"eta": 3}), "fidelity": Fidelity("epoch", 1, 9)},
     "hyperband": {"engine": "bohb", "fidelity": Fidelity("epoch", 1, 9)},
+    "freeze-thaw": {"fidelity": Fidelity("epoch", 1, 9)},
     "median": {"engine": "random", "scheduler": "median", "fidelity": Fidelity("epoch", 1, 9), "advisor": "rules"},
     "pbt": {"engine": ("pbt", {"population": 4}), "fidelity": Fidelity("epoch", 1, 9), "advisor": None},
 }

@@ -97,7 +97,9 @@ def test_tune_trains_what_the_loop_trains(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "hyperband", "halving", "median", ("pbt", {"population": 4})])
+@pytest.mark.parametrize(
+    "scheduler", ["asha", "freeze-thaw", "hyperband", "halving", "median", ("pbt", {"population": 4})]
+)
 def test_a_study_opened_again_at_every_step_ends_as_one_that_never_closed(tmp_path, scheduler):
     whole = study(tmp_path / "whole.db", scheduler=scheduler)
     expected = drain(whole)
@@ -286,14 +288,41 @@ def test_the_scheduler_is_part_of_the_study(tmp_path):
         study(path, scheduler="hyperband")
 
 
-@pytest.mark.parametrize("pair", ["asha", "bohb", "hyperband", ("pbt", {"population": 3, "interval": 3})])
+def test_fidelity_alone_brings_freeze_thaw_and_a_named_engine_trains_to_the_end():
+    given = {"trials": 6, "scheduler": "auto"}
+    agent = study(engine="auto", **given)
+    assert [agent.suggest().fidelity for _ in range(3)] == [1, 1, 1]
+    assert {t.proposer for t in agent.trials} == {"freeze-thaw"}
+    for others in ({"engine": "random", **given}, {"engine": "auto", "trials": 6, "scheduler": None}):
+        assert study(**others).suggest().fidelity == 9
+    assert study(engine="auto", high=1, **given).config["scheduler"] is None
+
+
+def test_a_study_that_trains_to_the_end_goes_on_doing_so(tmp_path):
+    path = tmp_path / "s.db"
+    study(path, engine="auto", scheduler=None).close()
+    again = study(path, engine="auto", scheduler="auto")
+    assert again.suggest().fidelity == 9
+
+
+def test_a_freeze_thaw_study_opened_again_keeps_its_engine(tmp_path):
+    path = tmp_path / "s.db"
+    study(path, engine="auto", scheduler="auto").close()
+    again = Agent(store=path, advisor=None, budget=Budget(trials=9))
+    assert again.suggest().fidelity == 1
+    assert again.trials[0].proposer == "freeze-thaw"
+
+
+@pytest.mark.parametrize(
+    "pair", ["asha", "bohb", "freeze-thaw", "hyperband", ("pbt", {"population": 3, "interval": 3})]
+)
 def test_stated_pairs(pair):
     agent = study(engine=pair, scheduler=None)
     agent.tune(objective)
     assert agent.best.fidelity == 9
     name = pair if isinstance(pair, str) else pair[0]
     engines = {t.proposer for t in agent.trials if t.source == "engine" and t.proposer != "pbt"}
-    assert engines == {"tpe" if name == "bohb" else "random"}
+    assert engines == {name if name in ("bohb", "freeze-thaw") else "random"}
 
 
 def test_advice_fills_at_most_a_third_of_the_lowest_rung_and_hears_of_what_rests():

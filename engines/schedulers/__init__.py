@@ -1,6 +1,7 @@
 """Schedulers: how far to train each trial. The protocol and the calls a driver makes: `protocol`."""
 
 from tunewright.engines.schedulers.asha import ASHA
+from tunewright.engines.schedulers.freeze_thaw import FreezeThaw
 from tunewright.engines.schedulers.halving import SuccessiveHalving
 from tunewright.engines.schedulers.hyperband import Hyperband
 from tunewright.engines.schedulers.median import MedianStopping
@@ -23,6 +24,7 @@ __all__ = [
     "Action",
     "Begun",
     "Clone",
+    "FreezeThaw",
     "Hyperband",
     "MedianStopping",
     "New",

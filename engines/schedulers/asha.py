@@ -48,8 +48,11 @@ class ASHA(RungScheduler):
             number = rung.promotable(len(rung.ranked) // self.eta)
             if number is not None:
                 return Resume(number, above.level)
-        if fresh:
-            return New(self.rungs[0].level)
+        return New(self.rungs[0].level) if fresh else self._last(running)
+
+    def _last(self, running: Sequence[int]) -> Action:
+        """What is left once no new trial may begin and none of the usual promotions is due."""
+        pairs = list(pairwise(self.rungs))[::-1]
         if not self._running:
             # A small study can end with no trial at the top; the best of the highest rung then goes on alone.
             for rung, above in pairs:

@@ -47,6 +47,11 @@ class Rung:
         if resumable and math.isfinite(loss):
             insort(self._waiting, (loss, number))
 
+    @property
+    def waiting(self) -> list[int]:
+        """The trials that can be promoted, best first."""
+        return [number for _, number in self._waiting]
+
     def promotable(self, quota: int) -> int | None:
         """The best trial not yet promoted, when it is among the best `quota` of all results here."""
         if self._waiting and bisect_left(self.ranked, self._waiting[0]) < quota:
