@@ -59,15 +59,15 @@ def choices(
 
 
 def _automatic(objectives: Sequence[Objective], space: Space | None, scheduler: str | None) -> tuple[str, ...]:
-    """What "auto" stands for. A GP needs the fewest trials (docs/benchmarks.md) but its fit wants more of them the more
-    parameters there are; past MAX_GP_PARAMETERS, TPE. Freeze-thaw brings a GP of its own, over partial curves. Several
-    objectives: NSGA-II, which looks for all of the front."""
+    """What "auto" stands for, in the fallback order. Several objectives: NSGA-II, which looks for all of the front. A GP
+    needs the fewest trials (docs/benchmarks.md), so it leads a portfolio in which TPE takes turns when it is stuck;
+    but its fit wants more trials the more parameters there are, so past MAX_GP_PARAMETERS there is TPE alone. Freeze-thaw
+    brings a GP of its own, over partial curves."""
     if len(objectives) > 1:
         return ("nsga2",)
-    many = space is not None and len(space.names) > MAX_GP_PARAMETERS
-    if many:
+    if space is not None and len(space.names) > MAX_GP_PARAMETERS:
         return ("tpe",)
-    return ("freeze-thaw", "gp", "tpe") if scheduler == "freeze-thaw" else ("gp", "tpe")
+    return ("freeze-thaw", "gp", "tpe") if scheduler == "freeze-thaw" else ("portfolio", "tpe")
 
 
 def _is_pair(engine: Any) -> bool:

@@ -7,6 +7,7 @@ Portfolios of optimisers: Hoffman, Brochu and de Freitas, Portfolio Allocation f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ from tunewright.engines.types import (
     Observation,
     Params,
     Prediction,
+    Predictor,
     Proposal,
 )
 
@@ -34,8 +36,8 @@ MEMBERS = {"cmaes": CMAES, "forest": Forest, "gp": GP, "tpe": TPE}
 
 
 class Portfolio:
-    """`members`: names of engines, the leader first. `patience`: observations without a better one after which it
-    counts as stuck; by default 10 and two for each parameter."""
+    """Options: `members`, names of engines, the leader first; `patience`, after how many observations without a better
+    one it counts as stuck, by default 10 and two for each parameter. The leader alone judges and predicts."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
@@ -46,7 +48,7 @@ class Portfolio:
         seed: int,
         *,
         fidelity: Fidelity | None = None,
-        members: Sequence[str] = ("gp", "forest"),
+        members: Sequence[str] = ("gp", "tpe"),
         patience: int | None = None,
         **options: Any,
     ):
@@ -63,16 +65,18 @@ class Portfolio:
         self._members = [MEMBERS[name](space, objectives, seed, fidelity=fidelity) for name in members]
         self._history: list[Observation] = []
         self._heard = [0] * len(members)  # how much of the history each has been told
-        self._best: Any = None
+        self._best: tuple[float, float, tuple[float, ...]] | None = None  # standing of the best observation
         self._since = 0  # observations since the best was new
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self._history += observations
         for observation in observations:
-            rank = standing(observation, self._objectives)
+            (broken, short), losses = standing(observation, self._objectives)
+            if self._best is not None and math.isfinite(broken) and short > self._best[1]:
+                continue  # trained less far than the best, it says nothing against the leader
             self._since += 1
-            if self._best is None or rank < self._best:
-                self._best, self._since = rank, 0
+            if self._best is None or (broken, short, losses) < self._best:
+                self._best, self._since = (broken, short, losses), 0
 
     def ask(
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None
@@ -84,6 +88,20 @@ class Portfolio:
             tags = {**proposal.tags, "member": self._names[turn]}
             out.append(Proposal(proposal.params, proposal.fidelity, proposal.resume_from, tags))
         return out
+
+    def score(self, configs: Sequence[Params], fidelity: int | None = None) -> np.ndarray:
+        return self._member(0).score(configs, fidelity)
+
+    def candidates(self, n: int, *, index: int) -> list[Config]:
+        return self._member(0).candidates(n, index=index)
+
+    def predict(self, configs: Sequence[Params]) -> Prediction:
+        """NaN where the leader does not predict."""
+        leader = self._member(0)
+        if isinstance(leader, Predictor):
+            return leader.predict(configs)
+        unknown = np.full((len(configs), 1), np.nan)
+        return Prediction(unknown, unknown.copy())
 
     def _member(self, turn: int) -> Any:
         """A member, told what it has not heard yet: who never has a turn costs nothing."""
