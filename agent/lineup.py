@@ -59,10 +59,12 @@ def choices(
 
 
 def _automatic(objectives: Sequence[Objective], space: Space | None, scheduler: str | None) -> tuple[str, ...]:
-    """What "auto" stands for, in the fallback order. Several objectives: NSGA-II, which looks for all of the front. A GP
-    needs the fewest trials (docs/benchmarks.md), so it leads a portfolio in which TPE takes turns when it is stuck;
-    but its fit wants more trials the more parameters there are, so past MAX_GP_PARAMETERS there is TPE alone. Freeze-thaw
-    brings a GP of its own, over partial curves."""
+    """What "auto" stands for, in the fallback order.
+
+    Several objectives: NSGA-II, which looks for all of the front. One: a GP needs the fewest trials
+    (docs/benchmarks.md) and leads a portfolio in which TPE takes turns when it is stuck. Its fit wants more trials the
+    more parameters there are, so past MAX_GP_PARAMETERS there is TPE alone. Freeze-thaw brings a GP of its own.
+    """
     if len(objectives) > 1:
         return ("nsga2",)
     if space is not None and len(space.names) > MAX_GP_PARAMETERS:

@@ -88,7 +88,7 @@ def started(scheduler, number, config, action):
 
 
 def test_the_trial_that_is_expected_to_end_best_goes_on_though_others_are_ahead():
-    scheduler = FreezeThaw(LOSS, LOW, 0, space=STEEP)
+    scheduler = FreezeThaw(LOSS, LOW, 0, space=STEEP, eta=3)
     plain = ASHA(LOSS, LOW, 0, space=STEEP)
     rng = np.random.default_rng(3)
     configs = {n: {"steep": float(rng.random()), "seed": n} for n in range(40)}
@@ -129,7 +129,7 @@ def test_no_more_trials_go_on_than_with_asha():
         sum(isinstance(e.action, Resume) and e.action.to == level for e in driver.log if isinstance(e, Started))
         for level in levels[1:]
     ]
-    assert all(up <= below / 3 for up, below in zip(promoted, reached, strict=False))
+    assert all(up <= below / 2 for up, below in zip(promoted, reached, strict=False))
     assert promoted[0] > 3
 
 

@@ -23,9 +23,9 @@ SHORTEST = 27
 
 
 class FreezeThaw(ASHA):
-    """Options: those of ASHA; `grace` is by default at least a 27th of fidelity.high, three rungs of three below it.
-
-    What a step or two of a long training tells is luck, and misleads a model more than a ranking.
+    """Options: those of ASHA, with other defaults. `grace` is at least a 27th of fidelity.high: what a step or two of a
+    long training tells is luck, and misleads a model more than a ranking. `eta` is 2: rungs closer to each other
+    correct an extrapolation sooner, and measured better than 3 (docs/benchmarks.md).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class FreezeThaw(ASHA):
         *,
         space: Space | None = None,
         grace: int | None = None,
-        eta: int = 3,
+        eta: int = 2,
         offset: int = 0,
     ):
         if grace is None and fidelity is not None:
