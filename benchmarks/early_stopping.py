@@ -27,6 +27,7 @@ ARMS = {
     "asha-2": Arm(("asha", {"grace": 2}), 40),
     "asha": Arm("asha", 40),
     "hyperband": Arm("hyperband", 40),
+    "freeze-thaw": Arm("auto", 40),  # what a study with a fidelity and nothing else named gets
 }
 
 
