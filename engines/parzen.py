@@ -80,11 +80,11 @@ class Parzen:
 
     @classmethod
     def fit(cls, axes: Axes, units: np.ndarray, weights: np.ndarray) -> Parzen:
-        """One kernel for each of the (n, d) units with its (n,) weight, mean 1, and the prior with weight 1."""
+        """One kernel for each of the (n, d) units with its (n,) weight, 1 for a whole observation, and the prior."""
         columns = units.shape[1]
         centers = np.vstack([units, np.full((1, columns), np.nan)])
         mass = np.append(weights, PRIOR_WEIGHT)
-        return cls(axes, centers, _widths(axes, units), mass / mass.sum())
+        return cls(axes, centers, _widths(axes, units, float(weights.sum())), mass / mass.sum())
 
     def log_density(self, units: np.ndarray) -> np.ndarray:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
@@ -188,8 +188,9 @@ class Parzen:
         return np.where(np.isnan(centers), uniform, drawn)
 
 
-def _widths(axes: Axes, units: np.ndarray) -> np.ndarray:
-    n, columns = units.shape
+def _widths(axes: Axes, units: np.ndarray, n: float) -> np.ndarray:
+    """(d,) for as many observations as the units weigh together."""
+    columns = units.shape[1]
     # The ends of the range join the observations, so that a few equal values do not make a kernel of no width.
     spread = np.nanstd(np.vstack([units, np.zeros(columns), np.ones(columns)]), axis=0)
     numeric = np.clip(WIDTH * spread * max(n, 1) ** (-1 / (columns + 4)), MIN_WIDTH, 1.0)  # Scott's rule (Scott 1992)
