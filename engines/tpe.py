@@ -219,19 +219,21 @@ class TPE:
         Equal ranks share alike what their places get. A plateau is thus good to no greater part than its places are,
         and the more of it is known, the worse it looks: the way out of it is worth more than its next point.
         """
-        ranked, good, bad = self._ranked, np.zeros(len(self._units)), np.ones(len(self._units))
+        ranked = self._ranked
         wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD, len(ranked) - 1)
         # Better places weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49); 1 on average.
         weights = math.log(wanted + 0.5) - np.log(np.arange(1, wanted + 1))
-        weights /= weights.mean()
-        start = 0
-        while start < wanted:
-            stop = bisect_right(ranked, (ranked[start][0], len(self._units)))
-            rows = [row for _, row in ranked[start:stop]]
-            good[rows] = weights[start:stop].sum() / len(rows)
-            bad[rows] = max(0, stop - wanted) / len(rows)
-            start = stop
-        return good, bad
+        places = (weights / weights.mean()).tolist()
+        rows: list[int] = []
+        shares: list[tuple[float, float]] = []
+        while len(rows) < wanted:
+            start, stop = len(rows), bisect_right(ranked, (ranked[len(rows)][0], len(self._units)))
+            rows += [row for _, row in ranked[start:stop]]
+            tied = stop - start
+            shares += [(sum(places[start:stop]) / tied, max(0, stop - wanted) / tied)] * tied
+        groups = np.tile([0.0, 1.0], (len(self._units), 1))
+        groups[rows] = shares
+        return groups[:, 0], groups[:, 1]
 
     def score(self, configs: Sequence[Config], fidelity: int | None = None) -> np.ndarray:
         """(n,) log l - log g; zeros while there is no model."""

@@ -84,20 +84,21 @@ def test_the_masses_of_a_discrete_parameter_sum_to_one_and_match_its_draws(param
         widths = np.full(len(every), 1 / len(every))
     masses = np.exp(density.log_density(units)) * widths
     assert masses.sum() == pytest.approx(1)
-    drawn = [c["p"] for c in space.decode(density.sample(np.random.default_rng(0), 20_000))]
+    drawn = [c["p"] for c in space.decode(density.sample(np.random.default_rng(0), 5_000))]
     counts = np.array([drawn.count(c["p"]) for c in every])
-    likely = masses * 20_000 > 5
-    assert counts[~likely].sum() < 60
+    likely = masses * 5_000 > 5
+    assert counts[~likely].sum() < 20
     if likely.sum() > 1:
         expected = masses[likely] / masses[likely].sum() * counts[likely].sum()
         assert stats.chisquare(counts[likely], expected).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("parameter", [Int(1, 64), Float(0, 1, step=0.01)])
+@pytest.mark.parametrize("parameter", [Int(1, 64), Float(0, 1, step=0.01), Int(1, 1024, log=True)])
 def test_the_masses_of_many_values_nearly_sum_to_one(parameter) -> None:
     space = Space({"p": parameter})
     units = space.encode([{"p": parameter.value_at(k)} for k in range(parameter.count)])
-    masses = np.exp(parzen(space, units[[0, -1, 20, 20, 20]]).log_density(units)) / parameter.count
+    low, high = Axes(space).edges(0, units[:, 0])
+    masses = np.exp(parzen(space, units[[0, -1, 20, 20, 20]]).log_density(units)) * (high - low)
     assert masses.sum() == pytest.approx(1, abs=1e-3)
 
 
@@ -282,7 +283,7 @@ def test_the_proposal_is_its_own_best_candidate_or_close_to_it() -> None:
     assert proposed >= np.quantile(engine.score(engine.candidates(256, index=40)), 0.9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(spaces(), st.integers(0, 999), st.integers(0, 2))
 def test_any_space_and_history_gives_valid_proposals_and_finite_scores(space: Space, seed: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
@@ -336,8 +337,8 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_it_learns(name) -> None:
     space, f = PROBLEMS[name]
-    learned = [minimize(TPE(space, LOSS, seed), f, 50) for seed in range(5)]
-    chance = [minimize(Random(space, LOSS, seed), f, 50) for seed in range(5)]
+    learned = [minimize(TPE(space, LOSS, seed), f, 40) for seed in range(5)]
+    chance = [minimize(Random(space, LOSS, seed), f, 40) for seed in range(5)]
     assert np.median(learned) < 0.2 * np.median(chance)
 
 
