@@ -140,7 +140,7 @@ class Parzen:
     def _log_masses(self, column: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(m, k) log factors of a discrete number at its k different centers, and (n,) which of these a kernel has.
 
-        A factor is the kernel's mass over the bin of the value, over the bin's width: where that is narrow, the density.
+        A factor is the kernel's mass over the bin of the value, over the bin's width; in a narrow bin the density.
         """
         from scipy.special import ndtr
 
