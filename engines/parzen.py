@@ -2,7 +2,7 @@
 
 One kernel per observation, a product over parameters (Bergstra et al. 2011; multivariate as in Falkner et al. 2018):
 a Gaussian truncated to [0, 1] for a float, its mass over the value's bin for a discrete number, and a smoothed count
-for a category (Aitchison & Aitken 1976). Where bins are many and equal, the density in the middle stands for the mass.
+for a category (Aitchison & Aitken 1976). Where bins are narrow, the density in the middle stands for the mass.
 All densities are relative to the uniform one. Where the kernel's observation has no value, its factor is therefore 1:
 the observation says nothing there. The prior is the kernel of an observation without any value.
 """
@@ -18,7 +18,7 @@ from tunewright.engines.parameters import Categorical, Int
 from tunewright.engines.space import Space
 
 TINY = 1e-300
-MANY = 50
+MANY = 50  # bins, and more, are narrow
 BLOCK = 100_000  # pairs of points and kernels at a time, for the processor's cache
 PRIOR_WEIGHT = 1.0
 # Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
@@ -80,11 +80,11 @@ class Parzen:
 
     @classmethod
     def fit(cls, axes: Axes, units: np.ndarray, weights: np.ndarray) -> Parzen:
-        """One kernel for each of the (n, d) units with its (n,) weight, mean 1, and the prior with weight 1."""
+        """One kernel for each of the (n, d) units with its (n,) weight, 1 for a whole observation, and the prior."""
         columns = units.shape[1]
         centers = np.vstack([units, np.full((1, columns), np.nan)])
         mass = np.append(weights, PRIOR_WEIGHT)
-        return cls(axes, centers, _widths(axes, units), mass / mass.sum())
+        return cls(axes, centers, _widths(axes, units, float(weights.sum())), mass / mass.sum())
 
     def log_density(self, units: np.ndarray) -> np.ndarray:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
@@ -140,7 +140,7 @@ class Parzen:
     def _log_masses(self, column: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(m, k) log factors of a discrete number at its k different centers, and (n,) which of these a kernel has.
 
-        A factor is the kernel's mass over the bin of the value, over the bin's width.
+        A factor is the kernel's mass over the bin of the value, over the bin's width; in a narrow bin the density.
         """
         from scipy.special import ndtr
 
@@ -148,11 +148,14 @@ class Parzen:
         width = self.widths[column]
         values, point = np.unique(x, return_inverse=True)
         means, kernel = np.unique(self.centers[:, column], return_inverse=True)
-        low, high = (edge[:, None] for edge in self.axes.edges(column, values))
+        low, high = self.axes.edges(column, values)
         inside = ndtr((1 - means) / width) - ndtr(-means / width)
+        logs = -0.5 * np.square((values[:, None] - means) / width) - np.log(width * math.sqrt(2 * math.pi) * inside)
+        wide = high - low > 1 / MANY
+        low, high = low[wide, None], high[wide, None]
         mass = (ndtr((high - means) / width) - ndtr((low - means) / width)) / inside
-        logs = np.where(np.isnan(mass), 0.0, np.log(np.maximum(mass / (high - low), TINY)))
-        return logs[point], kernel
+        logs[wide] = np.log(np.maximum(mass / (high - low), TINY))
+        return np.where(np.isnan(logs), 0.0, logs)[point], kernel
 
     def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.
@@ -188,8 +191,9 @@ class Parzen:
         return np.where(np.isnan(centers), uniform, drawn)
 
 
-def _widths(axes: Axes, units: np.ndarray) -> np.ndarray:
-    n, columns = units.shape
+def _widths(axes: Axes, units: np.ndarray, n: float) -> np.ndarray:
+    """(d,) for as many observations as the units weigh together."""
+    columns = units.shape[1]
     # The ends of the range join the observations, so that a few equal values do not make a kernel of no width.
     spread = np.nanstd(np.vstack([units, np.zeros(columns), np.ones(columns)]), axis=0)
     numeric = np.clip(WIDTH * spread * max(n, 1) ** (-1 / (columns + 4)), MIN_WIDTH, 1.0)  # Scott's rule (Scott 1992)

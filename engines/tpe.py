@@ -8,7 +8,7 @@ that the paper leaves open follow what Watanabe (2023, arXiv:2304.11127) found t
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeAlias
@@ -195,7 +195,7 @@ class TPE:
     # ---------------------------------------------------------------- the model
 
     def _model(self, running: Sequence[Config] = ()) -> tuple[Parzen, Parzen] | None:
-        """(l, g), None before there are enough values, or while no value is better than another."""
+        """(l, g), None before there are enough values."""
         if running:
             return self._fit(self.space.encode(running))
         if self._told is None:
@@ -203,37 +203,37 @@ class TPE:
         return self._told
 
     def _fit(self, running: np.ndarray) -> tuple[Parzen, Parzen] | None:
-        split = self._split()
-        if split is None:
+        if len(self._ranked) < max(self.n_startup, 2):
             return None
-        good, bad = split
+        good, bad = self._split()
         # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so that a batch spreads out.
-        worse = np.vstack([self._units[bad], running])
-        # Better ranks weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49).
-        weights = math.log(len(good) + 0.5) - np.log(np.arange(1, len(good) + 1))
+        worse = np.vstack([self._units[bad > 0], running])
         return (
-            Parzen.fit(self._axes, self._units[good], weights / weights.mean()),
-            Parzen.fit(self._axes, worse, np.ones(len(worse))),
+            Parzen.fit(self._axes, self._units[good > 0], good[good > 0]),
+            Parzen.fit(self._axes, worse, np.append(bad[bad > 0], np.ones(len(running)))),
         )
 
-    def _split(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Rows of the good observations, best first, and of the bad ones. Equal ranks are never torn apart."""
+    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) weights of the observations in the good group and in the bad one.
+
+        Equal ranks share alike what their places get. A plateau is thus good to no greater part than its places are,
+        and the more of it is known, the worse it looks: the way out of it is worth more than its next point.
+        """
         ranked = self._ranked
-        if len(ranked) < max(self.n_startup, 2):
-            return None
-        if ranked[0][0] == ranked[-1][0]:
-            # All equal: only failures, if any, tell good from bad.
-            if len(ranked) == len(self._units):
-                return None
-            cut = len(ranked)
-        else:
-            wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD)
-            cuts = (*range(wanted, 0, -1), *range(wanted + 1, len(ranked)))
-            cut = next(k for k in cuts if ranked[k - 1][0] != ranked[k][0])
-        good = np.array([row for _, row in ranked[:cut]])
-        bad = np.ones(len(self._units), dtype=bool)
-        bad[good] = False
-        return good, np.flatnonzero(bad)
+        wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD, len(ranked) - 1)
+        # Better places weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49); 1 on average.
+        weights = math.log(wanted + 0.5) - np.log(np.arange(1, wanted + 1))
+        places = (weights / weights.mean()).tolist()
+        rows: list[int] = []
+        shares: list[tuple[float, float]] = []
+        while len(rows) < wanted:
+            start, stop = len(rows), bisect_right(ranked, (ranked[len(rows)][0], len(self._units)))
+            rows += [row for _, row in ranked[start:stop]]
+            tied = stop - start
+            shares += [(sum(places[start:stop]) / tied, max(0, stop - wanted) / tied)] * tied
+        groups = np.tile([0.0, 1.0], (len(self._units), 1))
+        groups[rows] = shares
+        return groups[:, 0], groups[:, 1]
 
     def score(self, configs: Sequence[Config], fidelity: int | None = None) -> np.ndarray:
         """(n,) log l - log g; zeros while there is no model."""

@@ -84,20 +84,21 @@ def test_the_masses_of_a_discrete_parameter_sum_to_one_and_match_its_draws(param
         widths = np.full(len(every), 1 / len(every))
     masses = np.exp(density.log_density(units)) * widths
     assert masses.sum() == pytest.approx(1)
-    drawn = [c["p"] for c in space.decode(density.sample(np.random.default_rng(0), 20_000))]
+    drawn = [c["p"] for c in space.decode(density.sample(np.random.default_rng(0), 5_000))]
     counts = np.array([drawn.count(c["p"]) for c in every])
-    likely = masses * 20_000 > 5
-    assert counts[~likely].sum() < 60
+    likely = masses * 5_000 > 5
+    assert counts[~likely].sum() < 20
     if likely.sum() > 1:
         expected = masses[likely] / masses[likely].sum() * counts[likely].sum()
         assert stats.chisquare(counts[likely], expected).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("parameter", [Int(1, 64), Float(0, 1, step=0.01)])
+@pytest.mark.parametrize("parameter", [Int(1, 64), Float(0, 1, step=0.01), Int(1, 1024, log=True)])
 def test_the_masses_of_many_values_nearly_sum_to_one(parameter) -> None:
     space = Space({"p": parameter})
     units = space.encode([{"p": parameter.value_at(k)} for k in range(parameter.count)])
-    masses = np.exp(parzen(space, units[[0, -1, 20, 20, 20]]).log_density(units)) / parameter.count
+    low, high = Axes(space).edges(0, units[:, 0])
+    masses = np.exp(parzen(space, units[[0, -1, 20, 20, 20]]).log_density(units)) * (high - low)
     assert masses.sum() == pytest.approx(1, abs=1e-3)
 
 
@@ -138,7 +139,7 @@ def test_recombination_takes_each_value_from_some_observation_or_near_it() -> No
     assert len({tuple(row) for row in np.round(units)}) > 100
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(spaces(), st.integers(0, 999))
 def test_snapped_units_are_those_of_the_values_they_decode_to(space: Space, seed: int) -> None:
     units = np.vstack([np.random.default_rng(seed).random((20, len(space.names))), np.zeros(len(space.names))])
@@ -160,9 +161,9 @@ def test_a_density_does_not_depend_on_the_points_it_is_asked_with() -> None:
 # ------------------------------------------------------------------------------------------------ the split
 
 
-def good_and_bad(engine: TPE) -> tuple[set[int], set[int]] | None:
-    split = engine._split()
-    return None if split is None else (set(split[0].tolist()), set(split[1].tolist()))
+def good_and_bad(engine: TPE) -> tuple[set[int], set[int]]:
+    good, bad = engine._split()
+    return set(np.flatnonzero(good).tolist()), set(np.flatnonzero(bad).tolist())
 
 
 def line(values: list[float | None]) -> list[tuple[Params, float | None]]:
@@ -181,18 +182,37 @@ def test_the_best_of_the_good_weigh_most() -> None:
     assert np.diff(tpe(LINE, history).score([{"x": 0.1}, {"x": 0.9}]))[0] < -0.5
 
 
-def test_equal_values_are_never_torn_apart() -> None:
-    assert good_and_bad(tpe(LINE, line([1.0, *[2.0] * 20])))[0] == {0}
-    assert good_and_bad(tpe(LINE, line([1.0] * 15 + [2.0] * 5)))[0] == set(range(15))
-    assert good_and_bad(tpe(LINE, line([1.0] * 20))) is None
-    assert good_and_bad(tpe(LINE, line([1.0] * 10 + [None] * 2))) == (set(range(10)), {10, 11})
+def test_equal_values_share_alike_in_what_their_places_get() -> None:
+    good, bad = tpe(LINE, line([1.0, *[2.0] * 19]))._split()  # 3 places are good
+    assert good[0] > good[1] > 0 and good.sum() == pytest.approx(3)
+    assert good[1:] == pytest.approx(good[1]) and bad == pytest.approx([0, *[17 / 19] * 19])
+    good, bad = tpe(LINE, line([1.0] * 15 + [2.0] * 4 + [None]))._split()
+    assert good == pytest.approx([3 / 15] * 15 + [0] * 5) and bad == pytest.approx([12 / 15] * 15 + [1] * 5)
+
+
+def test_the_order_of_equal_values_does_not_matter() -> None:
+    history = [(c, float(c["x"] > 0.5)) for c in PLANE.sample(np.random.default_rng(0), 30)]
+    probes = PLANE.sample(np.random.default_rng(1), 20)
+    assert np.allclose(tpe(PLANE, history).score(probes), tpe(PLANE, history[::-1]).score(probes))
+
+
+def test_a_plateau_that_is_known_is_left() -> None:
+    shelf = [({"x": x}, 1.0) for x in np.linspace(0.1, 0.5, 20)]
+    outside = [({"x": x}, 2.0) for x in (0.7, 0.75)]
+    on, off = tpe(LINE, shelf + outside).score([{"x": 0.3}, {"x": 0.95}])
+    assert off > on
+    first, *_ = tpe(LINE, [*shelf, ({"x": 0.3}, 0.0), *outside]).score([{"x": 0.31}])
+    assert first > 0  # what is better than the plateau holds
 
 
 def test_no_model_before_enough_values_are_in() -> None:
+    def phase(values: list[float | None], **options) -> str:
+        return tpe(LINE, line(values), **options).ask(index=len(values))[0].tags["phase"]
+
     values: list[float | None] = [None] * 20 + [float(k) for k in range(7)]
-    assert good_and_bad(tpe(LINE, line(values))) is None
-    assert good_and_bad(tpe(LINE, line([*values, 9.0]))) is not None
-    assert good_and_bad(tpe(LINE, line([1.0, 2.0, 3.0]), n_startup=3)) is not None
+    assert phase(values) == "startup"
+    assert phase([*values, 9.0]) == "model"
+    assert phase([1.0, 2.0, 3.0], n_startup=3) == "model"
 
 
 def test_higher_fidelity_counts_first_and_broken_constraints_last() -> None:
@@ -263,7 +283,7 @@ def test_the_proposal_is_its_own_best_candidate_or_close_to_it() -> None:
     assert proposed >= np.quantile(engine.score(engine.candidates(256, index=40)), 0.9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(spaces(), st.integers(0, 999), st.integers(0, 2))
 def test_any_space_and_history_gives_valid_proposals_and_finite_scores(space: Space, seed: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
@@ -317,8 +337,8 @@ PROBLEMS = {
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_it_learns(name) -> None:
     space, f = PROBLEMS[name]
-    learned = [minimize(TPE(space, LOSS, seed), f, 50) for seed in range(5)]
-    chance = [minimize(Random(space, LOSS, seed), f, 50) for seed in range(5)]
+    learned = [minimize(TPE(space, LOSS, seed), f, 40) for seed in range(5)]
+    chance = [minimize(Random(space, LOSS, seed), f, 40) for seed in range(5)]
     assert np.median(learned) < 0.2 * np.median(chance)
 
 
