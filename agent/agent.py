@@ -226,7 +226,8 @@ class Agent(StudyReader):
         """The trial's result. NaN or infinity makes it a failed trial; with a scheduler that may let it go on later,
         it rests with this value instead of ending.
 
-        The same result again changes nothing; another one raises AlreadyObserved and is kept as a repeat.
+        The same result again changes nothing, also for a trial that was told to rest; another one raises
+        AlreadyObserved, and of a trial that ended it is kept as a repeat.
         """
         values = values_of(self.objectives, value)
         bad = [f"{o.name} was {v}" for o, v in zip(self.objectives, values, strict=True) if not math.isfinite(v)]
@@ -236,8 +237,18 @@ class Agent(StudyReader):
         step = None
         if self._scheduler is not None:
             number = self._number(trial)
-            if (rested := self._scheduler.rested().get(number)) and rested[1] == values[0]:
-                return  # it was told to rest with this very value
+            if rested := self._scheduler.rested().get(number):
+                if rested[1] == values[0]:
+                    return
+                raise AlreadyObserved(
+                    f"trial {number} rests at step {rested[0]:g} with {rested[1]:.6g}",
+                    field="values",
+                    value=values[0],
+                    fix="ask suggest() which trial goes on; stop(trial, value) ends this one",
+                    number=number,
+                    first=(rested[1],),
+                    second=values,
+                )
             verdict, step = self._scheduler.judge_result(number, values[0])
             if verdict is Verdict.PAUSE:
                 self._pause(trial, values[0], step)

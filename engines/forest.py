@@ -8,7 +8,6 @@ randomized trees, 2006: a random threshold leaves doubt where no trial lies, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -293,8 +292,7 @@ class Forest:
 
     def _levels(self) -> np.ndarray:
         """(n,) log-scale positions of the trials' fidelities, 1 for the full one."""
-        told, fidelity = self._history.observations, self._fidelity
-        if fidelity is None or fidelity.low == fidelity.high:
+        told = self._history.observations
+        if self._fidelity is None:
             return np.ones(len(told))
-        span = math.log(fidelity.high / fidelity.low)
-        return np.array([1.0 if o.fidelity is None else math.log(o.fidelity / fidelity.low) / span for o in told])
+        return np.array([self._fidelity.position(o.fidelity) for o in told])

@@ -7,7 +7,6 @@ Portfolios of optimisers: Hoffman, Brochu and de Freitas, Portfolio Allocation f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -53,8 +52,8 @@ class Portfolio:
         **options: Any,
     ):
         check_options("portfolio", options)
-        for name in members:
-            if name not in MEMBERS:
+        for name in [members] if isinstance(members, str) else members:
+            if name not in MEMBERS or isinstance(members, str):
                 raise FixArgument("unknown member", field="members", value=name, fix=f"some of {', '.join(MEMBERS)}")
         if not members:
             raise FixArgument("a portfolio needs members", field="members", value=members, fix='members=["gp", "tpe"]')
@@ -72,7 +71,7 @@ class Portfolio:
         self._history += observations
         for observation in observations:
             (broken, short), losses = standing(observation, self._objectives)
-            if self._best is not None and math.isfinite(broken) and short > self._best[1]:
+            if self._best is not None and broken == self._best[0] and short > self._best[1]:
                 continue  # trained less far than the best, it says nothing against the leader
             self._since += 1
             if self._best is None or (broken, short, losses) < self._best:

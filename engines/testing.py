@@ -253,6 +253,8 @@ class EngineContract:
                 for o, f in zip(self._history(space), [1, 1, 3, 1, 9] * self.trials, strict=False)
             ]
         )
+        at_once = Observation(self.trials, space.sample(np.random.default_rng(4)), None, State.FAILED, 0)
+        engine.tell([at_once])  # failed before its first step
         self._check(space, engine.ask(2, index=self.trials, fidelity=9))
 
     def test_maximizing_is_minimizing_the_negated_values(self) -> None:

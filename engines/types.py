@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
@@ -72,6 +73,15 @@ class Fidelity:
                 value=(self.low, self.high),
                 fix=f'Fidelity("{self.name}", 1, 81)',
             )
+
+    def position(self, step: float | None) -> float:
+        """Where a step lies on a log scale, 0 at `low` and 1 at `high`, which None stands for.
+
+        A trial that failed before its first step counts as at step 1.
+        """
+        if step is None or self.low == self.high:
+            return 1.0
+        return math.log(max(step, 1) / self.low) / math.log(self.high / self.low)
 
 
 @dataclass(frozen=True, slots=True)

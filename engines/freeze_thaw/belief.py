@@ -7,7 +7,6 @@ are approximations that keep long studies affordable.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,11 +63,6 @@ class Belief:
         fresh = {o.number: o.params for o in observations if o.number not in self._rows}
         self._rows.update(zip(fresh, self.encoding.encode(list(fresh.values())), strict=True))
 
-    def time(self, step: float | np.ndarray) -> np.ndarray:
-        """The position of a step on a log scale, 0 at the lowest fidelity and 1 at the highest."""
-        low, high = self._fidelity.low, self._fidelity.high
-        return np.log(np.asarray(step, dtype=float) / low) / max(math.log(high / low), 1e-9)
-
     def ends(self, rows: np.ndarray) -> Points:
         """Configurations (m, d) that have no trial yet, at the highest step."""
         return Points(self.encoding.features(rows), np.ones(len(rows)), np.full(len(rows), -1))
@@ -102,7 +96,7 @@ class Belief:
 
     def _points(self, numbers: Sequence[int], steps: Sequence[int | None]) -> Points:
         features = self.encoding.features(np.array([self._rows[n] for n in numbers]))
-        times = self.time(np.array([self._fidelity.high if s is None else max(s, 1) for s in steps]))
+        times = np.array([self._fidelity.position(step) for step in steps])
         return Points(features, times, np.array(numbers))
 
     def _hyperparameters(self, points: Points, values: np.ndarray) -> Hyperparameters:

@@ -7,7 +7,6 @@ Snoek, Larochelle and Adams, Practical Bayesian Optimization of Machine Learning
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -192,10 +191,9 @@ class GP:
 
     def _levels(self) -> np.ndarray:
         """(n,) log-scale positions of the trials' fidelities, 1 for the full one."""
-        if self._fidelity is None or self._fidelity.low == self._fidelity.high:
+        if self._fidelity is None:
             return np.ones(len(self._told))
-        low, span = self._fidelity.low, math.log(self._fidelity.high / self._fidelity.low)
-        return np.array([1.0 if o.fidelity is None else math.log(o.fidelity / low) / span for o in self._told])
+        return np.array([self._fidelity.position(o.fidelity) for o in self._told])
 
 
 def _among(row: np.ndarray, rows: np.ndarray) -> bool:

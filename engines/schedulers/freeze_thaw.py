@@ -44,6 +44,7 @@ class FreezeThaw(ASHA):
         super().__init__(objectives, fidelity, seed, space=space, grace=grace, eta=eta, offset=offset)
         if space is None:
             raise FixArgument("freeze-thaw models configurations", field="space", fix="space=Space({...})")
+        self._space = space
         self._belief = Belief(space, self.objective, self.fidelity)
 
     def next(self, running: Sequence[int], *, fresh: bool = True) -> Action:
@@ -71,4 +72,5 @@ class FreezeThaw(ASHA):
 
     def _told(self, observation: Observation) -> None:
         super()._told(observation)
-        self._belief.tell([observation])
+        if not self._space.problems(observation.params):  # else it was tried before the space was edited
+            self._belief.tell([observation])
