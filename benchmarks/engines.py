@@ -13,23 +13,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
-VARIABLE = "TUNEWRIGHT_BENCH_DATA"
+from benchmark_data import benchmark_folder
+
 ENGINES = ("auto", "gp", "tpe", "forest", "cmaes", "evolution", "nsga2", "sobol", "random")
 MARGIN = 0.05  # of a float's range, at each end, that --inner cuts off
-
-
-def benchmark_folder() -> Path:
-    folder = Path(os.environ.get(VARIABLE, ""))
-    if not os.environ.get(VARIABLE) or not (folder / "run.py").is_file():
-        sys.exit(f"Set {VARIABLE} to the folder of the benchmark (it holds run.py, tasks.py and data/).")
-    os.environ.setdefault("YAHPO_DATA", str(folder / "data" / "yahpo"))
-    os.environ.setdefault("LLAMBO_REPO", str(folder / "data" / "llambo"))
-    return folder
 
 
 def space_of(params: list[Any]) -> Any:
@@ -141,7 +131,7 @@ def main() -> None:
     args, others = parser.parse_known_args()
     if args.inner and "--shared-init" in others:
         parser.error("--inner cannot keep shared initial points inside: leave out --shared-init")
-    sys.path.insert(0, str(benchmark_folder()))
+    benchmark_folder()
     import run
     from optimizers import OPTIMIZERS
 
