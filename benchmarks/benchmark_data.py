@@ -1,10 +1,11 @@
-"""Where the benchmark's tasks and the peers' recorded runs lie; they are no part of this repository."""
+"""The benchmark's folder, with tasks and recorded runs that are no part of this repository; its spaces as ours."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "TUNEWRIGHT_BENCH_DATA"
 
@@ -18,3 +19,19 @@ def benchmark_folder() -> Path:
     os.environ.setdefault("LLAMBO_REPO", str(folder / "data" / "llambo"))
     sys.path.insert(0, str(folder))
     return folder
+
+
+def space_of(params: list[Any]) -> Any:
+    """A task's neutral parameters as a Space."""
+    from tunewright.engines import Categorical, Float, Int, Space
+
+    made: dict[str, Any] = {}
+    for p in params:
+        when = {p.parent: list(p.when)} if p.parent else None
+        if p.kind == "cat":
+            made[p.name] = Categorical(list(p.choices), when=when)
+        elif p.kind == "int":
+            made[p.name] = Int(int(p.low), int(p.high), log=p.log, when=when)
+        else:
+            made[p.name] = Float(float(p.low), float(p.high), log=p.log, when=when)
+    return Space(made)

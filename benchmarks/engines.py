@@ -16,26 +16,10 @@ import math
 import sys
 from typing import Any
 
-from benchmark_data import benchmark_folder
+from benchmark_data import benchmark_folder, space_of
 
 ENGINES = ("auto", "gp", "tpe", "forest", "cmaes", "evolution", "nsga2", "sobol", "random")
 MARGIN = 0.05  # of a float's range, at each end, that --inner cuts off
-
-
-def space_of(params: list[Any]) -> Any:
-    """A task's neutral parameters as a Space."""
-    from tunewright.engines import Categorical, Float, Int, Space
-
-    made: dict[str, Any] = {}
-    for p in params:
-        when = {p.parent: list(p.when)} if p.parent else None
-        if p.kind == "cat":
-            made[p.name] = Categorical(list(p.choices), when=when)
-        elif p.kind == "int":
-            made[p.name] = Int(int(p.low), int(p.high), log=p.log, when=when)
-        else:
-            made[p.name] = Float(float(p.low), float(p.high), log=p.log, when=when)
-    return Space(made)
 
 
 def narrowed(params: list[Any]) -> list[Any]:
