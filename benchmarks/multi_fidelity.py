@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from engines import benchmark_folder, space_of  # noqa: TID251 (the script beside this one)
+from benchmark_data import benchmark_folder, space_of
+
 from tunewright.agent.scheduling import PAIRS
 from tunewright.engines import Objective, Observation
 from tunewright.engines.schedulers import New, Resume, TrialView
@@ -106,7 +107,6 @@ def _table(title: str, runs: dict[str, dict[tuple[str, int], dict[int, float]]],
 
 def main() -> None:
     folder = benchmark_folder()
-    sys.path.insert(0, str(folder))
     if sys.argv[1:2] == ["--summary"]:
         if len(sys.argv) != 3:
             sys.exit("--summary needs the folder that --out named.")
