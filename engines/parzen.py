@@ -195,7 +195,9 @@ def _widths(axes: Axes, units: np.ndarray, n: float) -> np.ndarray:
     """(d,) for as many observations as the units weigh together."""
     columns = units.shape[1]
     # The ends of the range join the observations, so that a few equal values do not make a kernel of no width.
-    spread = np.nanstd(np.vstack([units, np.zeros(columns), np.ones(columns)]), axis=0)
+    known = ~np.isnan(units)
+    x, count = np.where(known, units, 0.0), known.sum(axis=0) + 2
+    spread = np.sqrt((np.square(x).sum(axis=0) + 1) / count - np.square((x.sum(axis=0) + 1) / count))
     numeric = np.clip(WIDTH * spread * max(n, 1) ** (-1 / (columns + 4)), MIN_WIDTH, 1.0)  # Scott's rule (Scott 1992)
     choices = np.where(axes.categorical, axes.counts, 1.0) / (n + 1)
     return np.where(axes.categorical, choices / (1 + choices), numeric)
