@@ -96,8 +96,9 @@ def usual_scheduler(engine: Any, fidelity: Fidelity | None, objectives: Sequence
 
 
 def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:
-    """`engine="bohb"` and its like taken apart into (engine, scheduler); options given with the name are the
-    scheduler's. Anything else comes back as it is, an engine of that name beside another scheduler too."""
+    """`engine="bohb"` and its like taken apart into (engine, scheduler); options given with the name are the engine's
+    where it knows them, else the scheduler's. Anything else comes back as it is, an engine of that name beside another
+    scheduler too."""
     name, options = engine, {}
     if isinstance(engine, list | tuple) and len(engine) == 2 and isinstance(engine[1], Mapping):
         name, options = engine
@@ -109,7 +110,10 @@ def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:
             return engine, scheduler  # the engine of the pair, with another scheduler
         fix = f'engine="{alone}", or no scheduler='
         raise FixArgument(f"{name!r} brings a scheduler of its own", field="scheduler", value=scheduler, fix=fix)
-    return alone, (paired, dict(options))
+    known = registry.options_of(registry.load("engines", alone)) if options else ()
+    own = {option: value for option, value in options.items() if option in known}
+    rest = {option: value for option, value in options.items() if option not in known}
+    return (alone, own) if own else alone, (paired, rest)
 
 
 def action_to_dict(action: Begun, fresh: bool, as_of: int) -> dict[str, Any]:

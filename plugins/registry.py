@@ -96,11 +96,17 @@ def _point(kind: str, name: str) -> tuple[EntryPoint, Any]:
         ) from error
 
 
+def options_of(made: Any) -> list[str]:
+    """The names of the keyword-only options that a plugin is built from."""
+    parameters = signature(made).parameters.values()
+    return [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in ("fidelity", "space")]
+
+
 def options_refused(made: Any, where: str, options: Mapping[str, Any], error: TypeError) -> FixArgument:
     """What to raise when building a plugin from keyword-only options was a TypeError: the option that it does not
     know, with those that it does."""
     parameters = signature(made).parameters.values()
-    known = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in ("fidelity", "space")]
+    known = options_of(made)
     unknown = [name for name in options if name not in known]
     if not unknown or any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
         return FixArgument(f"does not take these options: {error}", field=where, value=dict(options))

@@ -211,6 +211,13 @@ def test_tune_says_what_it_will_do_runs_and_goes_on(shell: Shell, tmp_path: Path
     assert code == 0 and "raise the budget" in out and "Best: trial" in out
 
 
+def test_tune_names_the_engine_that_runs(shell: Shell, tmp_path: Path) -> None:
+    path = study_yaml(tmp_path, engine="auto", fidelity={"max": 3})
+    for _ in range(2):  # the second time the scheduler is the study's
+        _, out, _ = shell("tune", path, "--trials", 1)
+        assert re.search(r"^engine +freeze-thaw \(auto\)$", out, re.M)
+
+
 def test_the_options_win_over_the_file(shell: Shell, tmp_path: Path) -> None:
     path = study_yaml(tmp_path, advisor="rules")
     words = ("--study", "other", "--engine", "sobol", "--advisor", "none", "--store", "other.db", "--trials", 2)

@@ -340,6 +340,32 @@ def test_a_program_that_cannot_be_started_is_a_failed_trial(tmp_path):
     assert agent.trials[0].error.startswith("the command cannot be started: [Errno 2] No such file")
 
 
+def test_a_log_that_cannot_be_written_does_not_cost_the_trial(tmp_path):
+    script = """import sys; print("x" * 200_000, file=sys.stderr); print('{"loss": 0.5}', flush=True)"""
+    command = CommandObjective(Command([sys.executable, "-c", script], None, list(SPACE)), ["loss"], tmp_path)
+
+    def objective(trial):
+        for name in ("stdout.txt", "stderr.txt"):
+            (trial.folder / name).mkdir()
+        return command(trial)
+
+    agent = Agent(SPACE, metric="loss", store=None, engine="random", advisor=None, budget=Budget(trials=1))
+    agent.tune(objective, runner=("local", {"processes": False}))
+    assert (agent.trials[0].error, agent.best.values) == (None, (0.5,))
+
+
+def test_a_command_does_not_stay_behind_where_nothing_can_watch_it(tmp_path, monkeypatch):
+    def refused(group):
+        watched.append(group)
+        raise BlockingIOError("no more processes")
+
+    watched = []
+    monkeypatch.setattr(processes, "_Guard", refused)
+    trial = study(tmp_path, "import time; time.sleep(60)").trials[0]
+    assert trial.error == "the command cannot be watched: no more processes"
+    assert not psutil.pid_exists(watched[0])
+
+
 def test_what_no_word_takes_is_told():
     space = Space({"lr": Float(0, 1), "wd": Float(0, 1), "scale": Float(0, 1), "rate": Derived("lr * scale")})
 

@@ -221,6 +221,19 @@ def test_ctrl_c_twice_stops_at_once_and_hands_the_trials_back(tmp_path, workers,
     assert found and set(found) == {State.WAITING}
 
 
+def test_a_worker_can_be_ended_before_it_has_a_group_of_its_own(tmp_path, monkeypatch):
+    for name in ("GRACE", "POLL", "START"):  # its time is over while its interpreter starts
+        monkeypatch.setattr(processes, name, 0.01)
+
+    def objective(trial):
+        (tmp_path / "trained").touch()
+        os._exit(3)
+
+    agent = run(tmp_path, objective, trials=1, timeout=0.01)
+    assert agent.trials[0].state is State.FAILED
+    assert not (tmp_path / "trained").exists()
+
+
 def test_workers_end_with_a_driver_that_was_killed(tmp_path):
     child = start(tmp_path, 2, 600, "yes")
     workers = [p for p in psutil.Process(child.pid).children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]

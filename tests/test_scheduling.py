@@ -19,6 +19,7 @@ from tunewright.agent import (
     Verdict,
 )
 from tunewright.agent.testing import FakeAdvisor
+from tunewright.engines import FixArgument
 
 SPACE = {"x": Float(0, 1)}
 
@@ -323,6 +324,15 @@ def test_stated_pairs(pair):
     name = pair if isinstance(pair, str) else pair[0]
     engines = {t.proposer for t in agent.trials if t.source == "engine" and t.proposer != "pbt"}
     assert engines == {name if name in ("bohb", "freeze-thaw") else "random"}
+
+
+def test_options_of_a_pair_reach_the_half_that_knows_them():
+    both = study(engine=("bohb", {"random_fraction": 0.1, "eta": 2}), scheduler=None)
+    assert both.config["engine"] == ["bohb", {"random_fraction": 0.1}]
+    assert both.config["scheduler"] == ["hyperband", {"eta": 2}]
+    assert study(engine=("asha", {"eta": 2}), scheduler=None).config["engine"] == "random"
+    with pytest.raises(FixArgument, match="'hyperband': there is no option 'fraction'"):
+        study(engine=("bohb", {"fraction": 0.1}), scheduler=None)
 
 
 def test_advice_fills_at_most_a_third_of_the_lowest_rung_and_hears_of_what_rests():

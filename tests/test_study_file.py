@@ -217,3 +217,12 @@ def test_how_far_to_train(tmp_path: Path) -> None:
     assert sweep["fidelity"] == Fidelity("iteration", 1, 27)
     brackets = training({"early_terminate": {"type": "hyperband", "s": 2, "max_iter": 27}})
     assert brackets["scheduler"] == ("asha", {"grace": 3, "eta": 3})
+
+
+@pytest.mark.parametrize("none", [None, "none"])
+def test_a_file_can_say_that_each_trial_is_trained_to_the_end(none: str | None) -> None:
+    from tunewright.agent.cli.study_training import training
+    from tunewright.engines.types import Fidelity
+
+    found = training({"fidelity": {"name": "epoch", "max": 27}, "scheduler": none})
+    assert found == {"fidelity": Fidelity("epoch", 1, 27), "scheduler": None}

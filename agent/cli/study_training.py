@@ -13,12 +13,13 @@ ITERATIONS = "iteration"  # what W&B counts
 
 
 def training(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Agent's `fidelity` and `scheduler`, as far as the file has them. Raises FixArgument."""
+    """Agent's `fidelity` and `scheduler`, as far as the file has them; a scheduler of null or none trains each trial to
+    the end. Raises FixArgument."""
     found: dict[str, Any] = {}
     if (entry := data.get("fidelity")) is not None:
         found["fidelity"] = _fidelity(entry)
-    if (scheduler := data.get("scheduler")) is not None:
-        found["scheduler"] = _scheduler(scheduler)
+    if "scheduler" in data:
+        found["scheduler"] = _scheduler(data["scheduler"])
     if (early := data.get("early_terminate")) is not None:
         if "scheduler" in found:
             raise FixArgument("stands beside scheduler", field="early_terminate", value=early, fix="keep one")
@@ -35,7 +36,9 @@ def _fidelity(entry: Any) -> Fidelity:
 
 
 def _scheduler(entry: Any) -> Any:
-    """A name, or one name with its options: {asha: {eta: 3}}."""
+    """A name, or one name with its options: {asha: {eta: 3}}. None where the file says that there is none."""
+    if entry in (None, "none"):
+        return None
     if isinstance(entry, Mapping) and len(entry) == 1:
         ((name, options),) = entry.items()
         if isinstance(options, Mapping):

@@ -39,8 +39,8 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
     arguments: dict[str, Any] = {"store": Path(DEFAULT_STORE), "advisor": "rules", **asked.arguments, **changes}
     if arguments["advisor"] == "none":
         arguments["advisor"] = None
-    engine, store, budget = _engine(arguments), Path(arguments["store"]), arguments["budget"]
-    size = _grid_size(arguments["space"], engine)
+    store, budget = Path(arguments["store"]), arguments["budget"]
+    size = _grid_size(arguments["space"], _engine(arguments))
     if trials is None and size is None and budget.trials is None and budget.seconds is None:
         raise FixArgument("nothing limits this run", field=file.name, fix="--trials 50, or budget: {trials: 50}")
     out = sys.stderr if as_json else sys.stdout
@@ -50,7 +50,7 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
         scheduled = agent.config.get("scheduler") is not None
         waiting = 0 if scheduled else states.count(State.WAITING)
         total = _planned(budget, trials, len(states) - waiting, size)
-        render.facts(_preflight(agent, arguments, engine, total, len(states)) + _training(agent, objective), out)
+        render.facts(_preflight(agent, arguments, total, len(states)) + _training(agent, objective), out)
         reached = math.inf if total is None else len(states) - waiting + total
         if size is not None and size > reached:
             text = f"warning: the grid has {render.count(size, 'combination')}, the budget allows {reached:,.0f}"
@@ -83,7 +83,7 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
 
 
 def _engine(arguments: Mapping[str, Any]) -> Source:
-    """The engine that will be in charge."""
+    """The engine that is asked for, as far as can be told before the study, which may have a scheduler, is open."""
     objectives = objectives_of(*(arguments.get(name) for name in ("metric", "direction", "objectives")))
     engine, _ = split_pair(arguments["engine"], arguments.get("scheduler"))
     return choices(engine, objectives or (), arguments["space"])[0].source
@@ -106,9 +106,7 @@ def _planned(budget: Budget, trials: int | None, begun: int, size: int | None) -
     return min([*caps, trials] if trials is not None else caps, default=None)
 
 
-def _preflight(
-    agent: Agent, arguments: Mapping[str, Any], engine: Source, total: int | None, done: int
-) -> list[tuple[str, str]]:
+def _preflight(agent: Agent, arguments: Mapping[str, Any], total: int | None, done: int) -> list[tuple[str, str]]:
     size = agent.space.size()
     combinations = f", {render.count(size, 'combination')}" if math.isfinite(size) else ", continuous"
     budget: Budget = arguments["budget"]
@@ -122,7 +120,7 @@ def _preflight(
         ("study", f"{agent.study} in {arguments['store']}{resumed}"),
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in agent.objectives)),
         ("space", render.count(len(agent.space.names), "parameter") + combinations),
-        ("engine", engine.name + (" (auto)" if arguments["engine"] == AUTO else "")),
+        ("engine", agent._engine[0].source.name + (" (auto)" if arguments["engine"] == AUTO else "")),
         ("advisor", arguments["advisor"] or "none"),
         ("budget", ", ".join(limits)),
     ]

@@ -49,6 +49,8 @@ class Process:
         self.texts: dict[str, str] = {}  # what its lines hold as text, where a metric should be a number
         self._queue: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._channel = _Channel(self._queue)
+        self._guard: _Guard | None = None
+        self._pumps: list[threading.Thread] = []
         secrets = secret_variables()
         environment = {name: value for name, value in os.environ.items() if name not in secrets}
         try:
@@ -59,13 +61,17 @@ class Process:
         except OSError as error:
             self._channel.close()
             raise TrialFailed(f"the command cannot be started: {error}") from None
-        self._guard = _Guard(self._popen.pid)
         assert self._popen.stdout is not None and self._popen.stderr is not None, "both are pipes"
         self.stderr = Sink(folder / "stderr.txt")
-        self._pumps = [
-            _pump(self._popen.stdout, Sink(folder / "stdout.txt"), self._line),
-            _pump(self._popen.stderr, self.stderr, None),
-        ]
+        try:
+            self._guard = _Guard(self._popen.pid)
+            self._pumps.append(_pump(self._popen.stdout, Sink(folder / "stdout.txt"), self._line))
+            self._pumps.append(_pump(self._popen.stderr, self.stderr, None))
+        except (OSError, RuntimeError) as error:  # no process or thread is left to be had
+            self.close()
+            self._popen.stdout.close()
+            self._popen.stderr.close()
+            raise TrialFailed(f"the command cannot be watched: {error}") from None
 
     def reports(
         self, interrupted: Callable[[], bool], timeout: float | None, memory: int | None = None
@@ -122,7 +128,8 @@ class Process:
                 self.wait(GRACE if number == signal.SIGTERM else 60.0)
         for pump in self._pumps:
             pump.join(5.0)
-        self._guard.dismiss()
+        if self._guard is not None:
+            self._guard.dismiss()
         self._channel.close()
 
     def _line(self, line: bytes) -> None:
@@ -153,19 +160,19 @@ def report_of(found: Any, answer: Callable[[str], None] | None) -> Report | None
 
 
 class Sink:
-    """A stream's first and last megabyte, keys taken out, in a file; what lies between is counted."""
+    """A stream's first and last megabyte, keys taken out, in a file; what lies between is counted. A file that cannot
+    be written, on a full disk say, ends there: it must not cost the trial."""
 
     def __init__(self, path: Path):
         self._path, self._head, self._missing = path, 0, 0
+        self._broken = False
         self._tail: deque[bytes] = deque()
         self._kept = 0
         self.last = ""  # the last line that holds something
 
     def write(self, data: bytes) -> None:
         if self._head < HEAD:
-            clean = redact(data.decode("utf-8", "replace")).encode()
-            with self._path.open("ab") as file:
-                file.write(clean)
+            self._append(redact(data.decode("utf-8", "replace")))
             self._head += len(data)
         else:
             self._tail.append(data)
@@ -178,10 +185,17 @@ class Sink:
             self.last = redact(lines[-1].strip())[-300:]
 
     def close(self) -> None:
-        with self._path.open("ab") as file:
-            if self._missing:
-                file.write(f"\n... {self._missing} bytes were left out here ...\n".encode())
-            file.write(redact(b"".join(self._tail).decode("utf-8", "replace")).encode())
+        gap = f"\n... {self._missing} bytes were left out here ...\n" if self._missing else ""
+        self._append(gap + redact(b"".join(self._tail).decode("utf-8", "replace")))
+
+    def _append(self, text: str) -> None:
+        if self._broken:
+            return
+        try:
+            with self._path.open("ab") as file:
+                file.write(text.encode())
+        except OSError:
+            self._broken = True
 
 
 def _pump(stream: IO[bytes], sink: Sink, line: Callable[[bytes], None] | None) -> threading.Thread:

@@ -77,7 +77,11 @@ class WorkerProcess:
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
             # The second one too where the worker has ended: it may have left a child that heard the first and stayed.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+                try:
+                    os.killpg(self._process.pid, number)
+                except ProcessLookupError:  # no such group: it is gone, or has not come as far as making its own
+                    if self._process.exitcode is None:
+                        os.kill(self._process.pid, number)
             self._process.join(patience)
         self._forget()
 
