@@ -1,4 +1,4 @@
-"""Compares recorded runs on the (task, seed) pairs that every listed arm has: tables on paper, curves as pictures.
+"""Compares recorded runs on the (task, seed) pairs that every listed arm has: tables of regret, plots of its course.
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: the peers' recorded runs, reference values
     python benchmarks/summary.py RESULTS --arms tunewright-gp optuna-tpe random --plots docs/img
@@ -146,6 +146,7 @@ def plot(path: Path, title: str, runs: Runs, arms: Sequence[str], tasks: Sequenc
         return False
     pairs = shared(runs, arms, tasks, last)
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    axes.set_prop_cycle(color=[*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors])
     for arm in arms:
         style = {"linewidth": 2.2} if "tunewright" in arm else {"linewidth": 1.2, "linestyle": "--"}
         values = [mean_regret(runs[arm], pairs, at) for at in range(1, last + 1)]
