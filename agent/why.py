@@ -49,10 +49,15 @@ class Why:
             f"Trial {t.number}: {t.state}{attempt}" + (f", {outcome}" if outcome else ""),
             f"  {values_text(t.params)}",
             f"Chosen by {t.source}"
-            + (f" ({t.proposer})" if t.proposer not in (t.source, "user") else "")
+            + (f" ({', '.join(self._who())})" if t.proposer not in (t.source, "user") else "")
             + f": {self.reason}",
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
         ]
+
+    def _who(self) -> list[str]:
+        """The proposer, and of a portfolio which of its engines."""
+        member = self.engine.tags.get("member") if self.engine and self.trial.source == "engine" else None
+        return [self.trial.proposer, *([str(member)] if member else [])]
 
     def _engine(self) -> list[str]:
         if self.engine is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tunewright.agent import Agent
 from tunewright.agent.lineup import MAX_GP_PARAMETERS, choices
 from tunewright.engines import Categorical, FixArgument, Float, Objective, Observation, Predictor, Space, State
 from tunewright.engines.gp import GP
@@ -86,6 +87,14 @@ def test_options_that_cannot_be(options: dict[str, object], field: str) -> None:
     with pytest.raises(FixArgument) as error:
         Portfolio(SPACE, LOSS, 0, **options)
     assert error.value.field == field
+
+
+def test_why_names_the_engine_that_had_the_turn() -> None:
+    agent = Agent({"x": Float(0.0, 1.0)}, metric="loss", advisor=None, store=None)
+    for _ in range(3):
+        trial = agent.suggest()
+        agent.observe(trial, trial["x"])
+    assert "Chosen by engine (portfolio, gp)" in str(agent.why(trial))
 
 
 def wide(count: int) -> Space:
