@@ -145,7 +145,7 @@ def plot(path: Path, title: str, runs: Runs, arms: Sequence[str], tasks: Sequenc
     if not last:
         return False
     pairs = shared(runs, arms, tasks, last)
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 4.2), layout="constrained")
     axes.set_prop_cycle(color=[*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors])
     for arm in arms:
         style = {"linewidth": 2.2} if "tunewright" in arm else {"linewidth": 1.2, "linestyle": "--"}
@@ -154,7 +154,7 @@ def plot(path: Path, title: str, runs: Runs, arms: Sequence[str], tasks: Sequenc
     axes.set(title=f"{title}, {len(pairs)} pairs", xlabel="evaluations", ylabel="normalised regret", xlim=(1, last))
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
