@@ -25,7 +25,7 @@ ARMS = {
     "full": Arm(None, 20),
     "asha-3": Arm(("asha", {"grace": 3}), 30),
     "asha-2": Arm(("asha", {"grace": 2}), 40),
-    "asha": Arm("asha", 40),
+    "asha": Arm("asha", 64),
     "hyperband": Arm("hyperband", 40),
     "freeze-thaw": Arm("auto", 40),  # what a study with a fidelity and nothing else named gets
 }
