@@ -228,12 +228,10 @@ class Forest:
         return self._acquisition(model, self._encoding.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Config]:
-        model, rng, space = self._model(), stream(self._seed, index), self._encoding.space
+        model, rng = self._model(), stream(self._seed, index)
         if model is None:
-            return space.sample(rng, n)
-        drawn = space.decode(search.draw(self._encoding, model.incumbents, n, rng))
-        good = [config for config in drawn if space.feasible(config)]
-        return good + space.sample(rng, n - len(good)) if len(good) < n else good
+            return self._encoding.space.sample(rng, n)
+        return search.configurations(self._encoding, model.incumbents, n, rng)
 
     def predict(self, configs: Sequence[Params]) -> Prediction:
         """Mean and standard deviation of the metric at full fidelity; NaN while there is no model."""

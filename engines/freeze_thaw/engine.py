@@ -141,12 +141,10 @@ class FreezeThaw:
 
     def candidates(self, n: int, *, index: int) -> list[Params]:
         """n of the draws from which `ask(index=index)` begins its search."""
-        model, rng, space = self._belief.model(), stream(self.seed, index, RANDOM_SALT), self._encoding.space
+        model, rng = self._belief.model(), stream(self.seed, index, RANDOM_SALT)
         if model is None:
-            return space.sample(rng, n)
-        drawn = space.decode(search.draw(self._encoding, model.incumbents, n, rng))
-        good = [config for config in drawn if space.feasible(config)]
-        return good + space.sample(rng, n - len(good))
+            return self._encoding.space.sample(rng, n)
+        return search.configurations(self._encoding, model.incumbents, n, rng)
 
     def predict(self, configs: Sequence[Config]) -> Prediction:
         """Mean and standard deviation of the noise-free metric at the highest step; NaN while there is no model."""

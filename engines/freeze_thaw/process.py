@@ -48,10 +48,6 @@ class Points:
     def __len__(self) -> int:
         return len(self.times)
 
-    def at(self, times: np.ndarray | float) -> Points:
-        """The same trials at other steps."""
-        return Points(self.features, np.broadcast_to(np.asarray(times, dtype=float), self.times.shape), self.trials)
-
     def and_(self, other: Points) -> Points:
         pairs = zip((self.features, self.times, self.trials), (other.features, other.times, other.trials), strict=True)
         return Points(*(np.concatenate(pair) for pair in pairs))

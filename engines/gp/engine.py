@@ -160,12 +160,9 @@ class GP:
 
     def candidates(self, n: int, *, index: int) -> list[Config]:
         model, rng = self._model(), stream(self._seed, index)
-        space = self._encoding.space
         if model is None:
-            return space.sample(rng, n)
-        drawn = space.decode(search.draw(self._encoding, model.incumbents, n, rng))
-        good = [config for config in drawn if space.feasible(config)]
-        return good + space.sample(rng, n - len(good)) if len(good) < n else good
+            return self._encoding.space.sample(rng, n)
+        return search.configurations(self._encoding, model.incumbents, n, rng)
 
     def predict(self, configs: Sequence[Params]) -> Prediction:
         """Mean and standard deviation of the noise-free metric at full fidelity; NaN while there is no model."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tunewright.engines.gp.encoding import Encoding
+from tunewright.engines.space import Params
 
 BASES = 6
 LOCAL_SHARE = 0.5
@@ -40,6 +41,13 @@ def draw(encoding: Encoding, bases: np.ndarray, n: int, rng: np.random.Generator
         met = encoding.encode(encoding.space.sample(rng, n - local))
         out[local:] = np.where(np.isnan(met), out[local:], met)
     return encoding.snap(out)
+
+
+def configurations(encoding: Encoding, bases: np.ndarray, n: int, rng: np.random.Generator) -> list[Params]:
+    """n valid configurations as `draw` makes them, uniform ones in place of those outside the constraints."""
+    drawn = encoding.space.decode(draw(encoding, bases, n, rng))
+    good = [config for config in drawn if encoding.space.feasible(config)]
+    return good + encoding.space.sample(rng, n - len(good))
 
 
 def perturb(encoding: Encoding, genotypes: np.ndarray, rng: np.random.Generator, widest: float = WIDEST) -> np.ndarray:
