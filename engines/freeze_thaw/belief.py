@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
@@ -47,6 +47,13 @@ class Model:
     def incumbents(self) -> np.ndarray:
         """(b, d) rows whose trials are expected to end lowest."""
         return self.rows[np.argsort(self.mean, kind="stable")[:INCUMBENTS]]
+
+    def believe(self, points: Points) -> Model:
+        """As if running trials had come out at their means, which may make one of them the best."""
+        if not len(points):
+            return self
+        lowest = float(self.posterior.predict(points)[0].min())
+        return replace(self, posterior=self.posterior.believe(points), best=min(self.best, lowest))
 
 
 class Belief:

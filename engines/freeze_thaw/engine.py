@@ -15,7 +15,6 @@ import numpy as np
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.freeze_thaw.belief import Belief, Model
-from tunewright.engines.freeze_thaw.process import Posterior
 from tunewright.engines.gp import search
 from tunewright.engines.gp.acquisition import log_expected_improvement
 from tunewright.engines.history import History, check_options
@@ -101,12 +100,10 @@ class FreezeThaw:
     def _propose(self, model: Model, running: Sequence[Config], rng: np.random.Generator) -> Params:
         """The new configuration with the highest expected improvement at the highest step, by hill climbing."""
         encoding = self._encoding
-        posterior = model.posterior
-        if running:
-            posterior = posterior.believe(self._belief.ends(encoding.encode(running)))
+        believed = model.believe(self._belief.ends(encoding.encode(running)))
 
         def score(genotypes: np.ndarray) -> np.ndarray:
-            return self._improvement(model, posterior, encoding.mask(genotypes))
+            return self._improvement(believed, encoding.mask(genotypes))
 
         pool = search.draw(encoding, model.incumbents, CANDIDATES, rng)
         values, width = score(pool), FIRST_WIDTH
@@ -124,9 +121,9 @@ class FreezeThaw:
                 return config
         return self._fresh(running, rng)
 
-    def _improvement(self, model: Model, posterior: Posterior, rows: np.ndarray) -> np.ndarray:
+    def _improvement(self, model: Model, rows: np.ndarray) -> np.ndarray:
         """(m,) log expected improvement at the highest step; -inf outside the constraints."""
-        mean, std = posterior.predict(self._belief.ends(rows))
+        mean, std = model.posterior.predict(self._belief.ends(rows))
         value = log_expected_improvement(mean, std, model.best)[0]
         return np.where(self._encoding.feasible(rows), value, -np.inf)
 
@@ -137,7 +134,7 @@ class FreezeThaw:
         model = self._belief.model()
         if model is None or not configs:
             return np.zeros(len(configs))
-        return self._improvement(model, model.posterior, self._encoding.encode(configs))
+        return self._improvement(model, self._encoding.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Params]:
         """n of the draws from which `ask(index=index)` begins its search."""

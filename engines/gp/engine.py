@@ -116,13 +116,13 @@ class GP:
 
     def _propose(self, model: Model, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         encoding = self._encoding
-        objective = model.objective.believe(encoding.features(waiting))
-        surface = Surface(encoding, model, objective, self._acquisition, self._kappa)
+        model = model.believe(encoding.features(waiting))
+        surface = Surface(encoding, model, self._acquisition, self._kappa)
         pool = search.draw(encoding, model.incumbents, CANDIDATES, rng)
         if self._acquisition == "thompson":
             rows = encoding.mask(pool)
             features = encoding.features(rows)
-            values = model.log_success(features) - objective.sample(features, rng)
+            values = model.log_success(features) - model.objective.sample(features, rng)
             values = np.where(encoding.feasible(rows), values, -np.inf)
         else:
             pool, values = search.maximise(encoding, surface.value, surface.slope, pool, rng)
@@ -154,9 +154,8 @@ class GP:
         model = self._model()
         if model is None or not configs:
             return np.zeros(len(configs))
-        return Surface(self._encoding, model, model.objective, self._acquisition, self._kappa).value(
-            self._encoding.encode(configs)
-        )
+        surface = Surface(self._encoding, model, self._acquisition, self._kappa)
+        return surface.value(self._encoding.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Config]:
         model, rng = self._model(), stream(self._seed, index)

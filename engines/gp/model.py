@@ -8,7 +8,7 @@ farthest from what is already in. Both are approximations, and what keeps thousa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,14 @@ class Model:
     best: float
     incumbents: np.ndarray
 
+    def believe(self, features: np.ndarray) -> Model:
+        """As if pending trials at features (m, p) had come out at their means. They may become the best as well: were
+        `best` to stay, the next trial would be drawn to where one of them already promises more than that."""
+        if not len(features):
+            return self
+        objective = self.objective.believe(features)
+        return replace(self, objective=objective, best=min(self.best, float(objective.predict(features)[0].min())))
+
     def log_success(self, features: np.ndarray) -> np.ndarray:
         """(m,) log probability of success: least-squares classification through a probit (Rasmussen and Williams 2006,
         sections 3.9 and 6.5), one half far from all trials. Less than LOG_RISKY is penalised: where no trial succeeds
@@ -63,11 +71,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The acquisition over rows, with `objective` the posterior that pending trials have already narrowed."""
+    """The acquisition over rows."""
 
     encoding: Encoding
     model: Model
-    objective: Posterior
     acquisition: str
     kappa: float
 
@@ -75,13 +82,13 @@ class Surface:
         """(m,) acquisition (ei and pi in logarithms) plus log probability of success; -inf outside the constraints."""
         features = self.encoding.features(rows)
         acquire = make(self.acquisition, self.model.best, self.kappa)
-        value = acquire(*self.objective.predict(features))[0] + self.model.log_success(features)
+        value = acquire(*self.model.objective.predict(features))[0] + self.model.log_success(features)
         return np.where(self.encoding.feasible(rows), value, -np.inf)
 
     def slope(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The acquisition alone, (m,), and its gradient (m, d) in the active numbers. Success is left to `value`."""
         encoding = self.encoding
-        mean, std, mean_gradient, std_gradient = self.objective.predict_gradient(encoding.features(rows))
+        mean, std, mean_gradient, std_gradient = self.model.objective.predict_gradient(encoding.features(rows))
         value, by_mean, by_std = make(self.acquisition, self.model.best, self.kappa)(mean, std)
         by_feature = by_mean[:, None] * mean_gradient + by_std[:, None] * std_gradient
         gradient = np.zeros_like(rows)
