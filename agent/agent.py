@@ -12,7 +12,7 @@ from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.lineup import choices
-from tunewright.agent.opening import difference, open_study, plain, stored_scheduler, study_files
+from tunewright.agent.opening import as_made, difference, open_study, plain, stored_scheduler, study_files
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
@@ -37,10 +37,11 @@ class Agent(StudyReader):
     task: what is tuned, in words, for the advisor.
     advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
-        "bohb", "freeze-thaw", "hyperband" and "pbt" name an engine and a scheduler together.
+        "bohb", "freeze-thaw", "hyperband" and "pbt" name an engine and a scheduler together. "auto": what the study
+        was made with; chosen by a stated policy for a new one.
     scheduler: how far each trial is trained: "asha", ("asha", {"eta": 3}) or a Scheduler; needs `fidelity`. None: to
-        the end. "auto": as far as it promises something where `fidelity` is given and the engine is "auto" too, else
-        to the end.
+        the end. "auto": what the study was made with; for a new one as far as it promises something where `fidelity`
+        is given and the engine is "auto" too, else to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
@@ -88,12 +89,21 @@ class Agent(StudyReader):
                 chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
-        if scheduler == AUTO and self._store.study(study) is None:  # a study that exists keeps what it was made with
-            chosen = scheduler_of(usual_scheduler(engine, fidelity, given_objectives or ()))
+        known = self._store.study(study)
+        named, now_space, now_objectives = plain(engine), given_space, given_objectives or ()
+        if known is not None:
+            engine, named = as_made(known, engine)
+            chosen = stored_scheduler(known, chosen, left_open=scheduler == AUTO)
+            view = StudyView(self._store, known)
+            now_space, now_objectives = view.space, view.objectives
+        elif scheduler == AUTO:
+            chosen = scheduler_of(usual_scheduler(engine, fidelity, now_objectives))
+        self._engine = choices(engine, now_objectives, now_space, chosen.name if chosen else None)
         config = {
             "task": task,
             "advisor": settings.label(self._advisor) if self._advisor else None,
-            "engine": plain(engine),
+            "engine": named,
+            "engines": [choice.to_config() for choice in self._engine],
             "scheduler": chosen.to_config() if chosen else None,
             "fidelity": [fidelity.name, fidelity.low, fidelity.high] if fidelity else None,
             "budget": self.budget.to_config(),
@@ -118,9 +128,7 @@ class Agent(StudyReader):
             if self._advisor is not None
             else None
         )
-        self._scheduler_choice = stored_scheduler(record, chosen)
-        scheduled_by = self._scheduler_choice.name if self._scheduler_choice else None
-        self._engine = choices(engine, self.objectives, self.space, scheduled_by)
+        self._scheduler_choice = chosen
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()

@@ -33,6 +33,11 @@ class Choice:
     source: Source
     made: Engine | None = None
 
+    def to_config(self) -> Any:
+        """As a study's configuration keeps it: `engine=` takes it back, but for an object, of which it is the name."""
+        name, options = self.source.name, dict(self.source.options)
+        return [name, options] if options else name
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunewright.agent import settings
 from tunewright.agent.records import StudyRecord
-from tunewright.agent.scheduling import SchedulerChoice
+from tunewright.agent.scheduling import AUTO, SchedulerChoice
 from tunewright.agent.store import Store
 from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.space import Space
@@ -105,13 +105,29 @@ def study_files(store: Path | None, record: StudyRecord) -> Path:
     return store.with_name(f"{store.name}.files") / folder
 
 
-def stored_scheduler(record: StudyRecord, given: SchedulerChoice | None) -> SchedulerChoice | None:
-    """A study's scheduler, as given now or when it was made. Raises FixArgument for one that was an object and is not
-    given again."""
+def as_made(record: StudyRecord, engine: Any) -> tuple[Any, Any]:
+    """An `engine=` argument for a study that exists, and how the file keeps it; "auto" is what the study was made with,
+    whatever "auto" would choose today. Raises FixArgument for an object that is not given again."""
+    if engine != AUTO:
+        return engine, plain(engine)
+    order = record.config.get("engines", [record.config.get("engine", AUTO)])
+    known = registry.names("engines")
+    if objects := [one for one in order if isinstance(one, str) and one not in (*known, AUTO)]:
+        message = f"the study {record.name!r} was made with an engine object"
+        raise FixArgument(message, field="engine", fix=f"pass a {objects[0]} again, or name another engine")
+    return order, record.config.get("engine", AUTO)
+
+
+def stored_scheduler(record: StudyRecord, given: SchedulerChoice | None, left_open: bool) -> SchedulerChoice | None:
+    """A study's scheduler, as given now or, `left_open`, when it was made. Raises FixArgument for one that was an
+    object and is not given again, and where none is asked for although trials may rest for it."""
     stored = record.config.get("scheduler")
     if given is not None or stored is None:
         return given
     name, options = stored
+    if not left_open:
+        message, fix = f"the study {record.name!r} was made with {name}", "leave scheduler out to resume it"
+        raise FixArgument(message, field="scheduler", value=None, fix=fix)
     if name not in registry.names("schedulers"):
         message = f"the study {record.name!r} was made with a scheduler object"
         raise FixArgument(message, field="scheduler", fix=f"pass a {name} again")

@@ -81,7 +81,7 @@ class _Replay:
             objectives=[Objective(**o) for o in self._study.objectives],  # type: ignore[arg-type]
             task=config.get("task"),
             advisor=self._advisor if config.get("advisor") else None,
-            engine=config["engine"],
+            engine=config.get("engines", config["engine"]),
             scheduler=config.get("scheduler"),
             fidelity=Fidelity(*config["fidelity"]) if config.get("fidelity") else None,
             budget=Budget(**budget),

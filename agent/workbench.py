@@ -47,7 +47,7 @@ class Workbench:
             "store": self.path,
             "study": record.name,
             "advisor": advisor or record.config.get("advisor"),
-            "engine": engine or record.config.get("engine", "auto"),
+            "engine": engine or "auto",  # what it was made with
             "budget": stored,
         }
         self.agent = Agent(**self._given)
