@@ -12,9 +12,10 @@ where it was. No default configuration is given to any arm; the lowest step is t
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -28,7 +29,9 @@ from tunewright.engines.types import Fidelity, State, Verdict
 from tunewright.plugins import registry
 
 LOWEST = 2  # epochs; the least that the benchmark gives to every peer
+Runs = dict[str, dict[tuple[str, int], dict[int, float]]]  # method -> (task, seed) -> full trainings -> regret
 BUDGETS = (3, 5, 10, 20)  # in full trainings
+RANDOM = 100  # full trainings of random search, to whose regret the cost is measured
 ARMS = {
     **{f"tunewright-{name}": PAIRS[name] for name in ("asha", "bohb", "freeze-thaw", "hyperband")},
     "tunewright-gp-asha": ("gp", "asha"),
@@ -75,7 +78,7 @@ def summary(folder: Path, own: Path) -> None:
     """Normalised regret of `final`, mean over seeds, then tasks, by budget: on the peers' seeds, and on all of ours."""
     with (folder / "results" / "reference.csv").open() as file:
         reference = {r["task"]: (float(r["y_best"]), float(r["y_random"])) for r in csv.DictReader(file)}
-    runs: dict[str, dict[tuple[str, int], dict[int, float]]] = {}
+    runs: Runs = {}
     for path in sorted([*(folder / "results" / "mf_raw").glob("*.csv"), *own.glob("*.csv")]):
         found: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
         with path.open() as file:
@@ -88,21 +91,52 @@ def summary(folder: Path, own: Path) -> None:
     usual = {name: found for name, found in runs.items() if len(found) >= counts[len(counts) // 2]}
     common = set.intersection(*(set(found) for found in usual.values()))
     _table(f"{len(common)} pairs of task and seed that all of these have", usual, common)
+    _reach_table(usual, common, _random_search(folder, reference, common))
     ours = {name: found for name, found in runs.items() if (own / f"{name}.csv").exists()}
     if ours:
         _table("all of our seeds", ours, set.intersection(*(set(found) for found in ours.values())))
 
 
-def _table(title: str, runs: dict[str, dict[tuple[str, int], dict[int, float]]], keys: set[tuple[str, int]]) -> None:
-    tasks = sorted({task for task, _ in keys})
+def _table(title: str, runs: Runs, keys: set[tuple[str, int]]) -> None:
+    tasks = {task for task, _ in keys}
 
     def regret(found: dict[tuple[str, int], dict[int, float]], budget: int) -> float:
-        return mean(mean(found[key][budget] for key in keys if key[0] == task) for task in tasks)
+        return _mean({key: found[key][budget] for key in keys})
 
     print(f"\n{title}: {len(tasks)} tasks, {len(keys)} runs each\n\n| method | " + " | ".join(map(str, BUDGETS)) + " |")
     print("|---|" + "---|" * len(BUDGETS))
     for name, found in sorted(runs.items(), key=lambda item: regret(item[1], BUDGETS[-1])):
         print(f"| {name} | " + " | ".join(f"{regret(found, budget):.3f}" for budget in BUDGETS) + " |")
+
+
+def _random_search(folder: Path, reference: dict[str, tuple[float, float]], keys: set[tuple[str, int]]) -> float:
+    """The mean regret after RANDOM full trainings of configurations drawn at random."""
+    best: dict[tuple[str, int], list[float]] = defaultdict(list)
+    with (folder / "results" / "raw" / "random.csv").open() as file:
+        for row in csv.DictReader(file):
+            if (key := (row["task"], int(row["seed"]))) in keys and len(best[key]) < RANDOM:
+                low, ordinary = reference[row["task"]]
+                best[key].append((float(row["loss"]) - low) / (ordinary - low))
+    return _mean({key: min(values) for key, values in best.items()})
+
+
+def _mean(regret: Mapping[tuple[str, int], float]) -> float:
+    """Over seeds, then over tasks."""
+    tasks = {task for task, _ in regret}
+    return mean(mean(value for (of, _), value in regret.items() if of == task) for task in tasks)
+
+
+def _reach_table(runs: Runs, keys: set[tuple[str, int]], level: float) -> None:
+    print(f"\nto {level:.3f}, the regret of random search after {RANDOM} full trainings\n")
+    print("| method | full trainings | times fewer |\n|---|---|---|")
+    lines = []
+    for name, found in runs.items():
+        budgets = sorted(set.intersection(*(set(found[key]) for key in keys)))
+        at = next((b for b in budgets if _mean({key: found[key][b] for key in keys}) <= level), None)
+        lines.append(
+            (at or math.inf, f"| {name} | " + (f"{at} | {RANDOM / at:.0f} |" if at else f"more than {budgets[-1]} | |"))
+        )
+    print("\n".join(line for _, line in sorted(lines)))
 
 
 def main() -> None:

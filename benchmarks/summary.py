@@ -3,11 +3,13 @@
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: the peers' recorded runs, reference values
     python benchmarks/summary.py RESULTS --arms tunewright-gp optuna-tpe random --plots docs/img
     python benchmarks/summary.py one=RESULTS four=OTHERS --alone --arms one:tunewright-gp four:tunewright-gp
+    python benchmarks/summary.py RESULTS --arms tunewright-gp optuna-tpe random --reach random:100
 
 Normalised regret is (best so far - best known) / (median random configuration - best known), not below 0. Its mean is
 taken over seeds, then over tasks. Beside it, for every arm but the base: the mean difference to the base over the
 pairs with its standard error (positive: the base is better), the pairs that the base wins and loses, and the p of
-Wilcoxon's signed-rank test. FOLDER/results/raw is read too; of two runs of the same pair the longer one counts.
+Wilcoxon's signed-rank test. With --reach ARM:N, the evaluations that each arm takes to the mean regret that ARM has
+after N. FOLDER/results/raw is read too; of two runs of the same pair the longer one counts.
 """
 
 from __future__ import annotations
@@ -133,6 +135,27 @@ def table(title: str, runs: Runs, arms: Sequence[str], base: str, tasks: Sequenc
     return "\n".join([*lines, ""])
 
 
+def reached(arm: Regret, pairs: Sequence[Pair], level: float) -> int | None:
+    """The evaluations after which the mean regret of these pairs is at most `level`; None where it never is."""
+    last = min(len(arm[pair]) for pair in pairs)
+    return next((at for at in range(1, last + 1) if mean_regret(arm, pairs, at) <= level), None)
+
+
+def reach_table(title: str, runs: Runs, arms: Sequence[str], tasks: Sequence[str], goal: str, at: int) -> str:
+    """Evaluations to the mean regret of the arm `goal` at `at`, in Markdown; the empty text where no pair is shared."""
+    pairs = [pair for pair in shared(runs, [*arms, goal], tasks, 1) if len(runs[goal][pair]) >= at]
+    if not pairs:
+        return ""
+    level = mean_regret(runs[goal], pairs, at)
+    lines = [f"### {title}: to {number(level)}, the regret of {goal} at {at} ({len(pairs)} pairs)", ""]
+    lines += ["| arm | evaluations | times fewer |", "|---|---|---|"]
+    for name in arms:
+        found = reached(runs[name], pairs, level)
+        most = min(len(runs[name][pair]) for pair in pairs)
+        lines.append(f"| {name} | " + (f"{found} | {at / found:.1f} |" if found else f"more than {most} | |"))
+    return "\n".join([*lines, ""])
+
+
 def plot(path: Path, title: str, runs: Runs, arms: Sequence[str], tasks: Sequence[str], shown: Sequence[int]) -> bool:
     """Mean regret over evaluations, as far as all arms share pairs. Returns whether there was anything to draw."""
     import matplotlib
@@ -171,6 +194,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", help="default: core, all and every group")
     parser.add_argument("--at", nargs="+", type=int, default=SHOWN, help="evaluations")
     parser.add_argument("--seen", action="store_true", help="the best loss of these runs stands for the best known")
+    parser.add_argument("--reach", metavar="ARM:N", help="evaluations to the regret of ARM after N, in place of --at")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="one SVG per group (needs matplotlib)")
     args = parser.parse_args()
     folder = benchmark_folder()
@@ -179,13 +203,18 @@ def main() -> None:
     recorded = [] if args.alone else [str(folder / "results" / "raw")]
     losses = load([*args.results, *recorded, *args.peers])
     base = args.base or args.arms[0]
-    if unknown := {*args.arms, base} - set(losses):
+    goal, _, after = (args.reach or f"{base}:1").rpartition(":")
+    if unknown := {*args.arms, base, goal} - set(losses):
         parser.error(f"no runs of {', '.join(sorted(unknown))}; there are {', '.join(sorted(losses))}")
     runs = regrets(losses, read_reference(folder / "results" / "reference.csv"), args.seen)
     by_group = {group: [t for part in parts.values() for t in part] for group, parts in splits().items()}
     groups = {"core": CORE, "all": [t for tasks in by_group.values() for t in tasks], **by_group}
     for group in args.groups or groups:
-        if text := table(group, runs, args.arms, base, groups[group], args.at):
+        if args.reach:
+            text = reach_table(group, runs, args.arms, groups[group], goal, int(after))
+        else:
+            text = table(group, runs, args.arms, base, groups[group], args.at)
+        if text:
             print(text)
         if args.plots:
             plot(args.plots / f"{group}.svg", group, runs, args.arms, groups[group], args.at)

@@ -167,3 +167,15 @@ def test_the_table_gives_the_base_alone_and_the_others_with_their_difference(sum
     lines = summary.table("core", runs, ["ours", "theirs"], "ours", ["a", "b"], [1, 10]).splitlines()
     assert lines[2:5] == ["| arm | at 1 (2 pairs) |", "|---|---|", "| ours | .200 |"]
     assert lines[5].startswith("| theirs | .400 (+.200 ± .100; 2:0; p ")
+
+
+def test_the_cost_of_a_target_is_when_the_mean_gets_there(summary: ModuleType) -> None:
+    runs = {
+        "quick": {("a", 0): np.array([0.9, 0.2, 0.2, 0.2]), ("b", 0): np.array([0.5, 0.4, 0.4, 0.4])},
+        "random": {("a", 0): np.array([0.9, 0.8, 0.5, 0.4]), ("b", 0): np.array([0.9, 0.6, 0.5, 0.4])},
+        "never": {("a", 0): np.array([0.9, 0.9]), ("b", 0): np.array([0.9, 0.9])},
+    }
+    lines = summary.reach_table("g", runs, ["quick", "random", "never"], ["a", "b"], "random", 4).splitlines()
+    assert lines[0] == "### g: to .400, the regret of random at 4 (2 pairs)"
+    assert lines[-3:] == ["| quick | 2 | 2.0 |", "| random | 4 | 1.0 |", "| never | more than 2 | |"]
+    assert summary.reach_table("g", runs, ["never"], ["c"], "random", 4) == ""
