@@ -35,11 +35,13 @@ class AdviceRequest:
     answer_type: type[BaseModel]
     space: Space
     facts: Mapping[str, Any]
+    max_output_tokens: int | None = None  # what the caller has money for; None leaves it to the advisor
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer as it came. None means unknown, never zero."""
+    """One answer as it came. None means unknown, never zero. `tokens_in` counts the cached ones too, `tokens_out` those
+    of reasoning; `usd` is set only by who knows better than the price list."""
 
     text: str
     model: str | None = None
@@ -48,6 +50,7 @@ class Completion:
     tokens_out: int | None = None
     usd: float | None = None
     request_id: str | None = None
+    tokens_reasoning: int | None = None
 
 
 class AdvisorFailed(TunewrightError):
@@ -93,6 +96,14 @@ class FreeOfCharge(Protocol):
     """An advisor whose calls cost no money, so that a money cap can be kept with it."""
 
     free_of_charge: bool
+
+
+@runtime_checkable
+class Priced(Protocol):
+    """An advisor that is billed by the token. It keeps to `AdviceRequest.max_output_tokens`."""
+
+    priced_as: str | None
+    """The model's name in the price list, "openai:gpt-5-mini"; None where its provider is not known."""
 
 
 # ------------------------------------------------------------------------------------------------ runners

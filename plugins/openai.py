@@ -11,14 +11,25 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 
 from tunewright.engines.errors import FixArgument
-from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion, Message
+from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion
+from tunewright.plugins.providers import (
+    RULES,
+    UNBILLED,
+    Forms,
+    count,
+    cut,
+    in_words,
+    part,
+    refused,
+    said,
+    trouble,
+)
 
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_HOSTS = ("api.openai.com",)  # and their subdomains: eu.api.openai.com
@@ -26,12 +37,9 @@ MAX_BODY = 1_000_000  # bytes of an answer, unpacked
 # Reasoning included. Asked of OpenAI alone: other servers hold it against their context length.
 MAX_OUTPUT_TOKENS = 16_384
 CONNECT_SECONDS = 3.0  # a machine that does not pick up in this time is as good as down
-MAX_SAID = 300  # characters of a server's own error text that are repeated
-FORMATS = ("json_schema", "json_object", "text")
-FORMAT_WORDS = ("response_format", "json_schema", "json_object", "text.format")  # in a rejection of one of these
+LIMITS = ("max_tokens", "max_completion_tokens")  # reasoning models refuse the first, older servers the second
 SHORTEST_KEY = 8
 NO_KEY = "no-key-needed"  # local servers want a header, not a key
-RULES = 'advisor="rules" needs no key'
 
 
 class OpenAIAdvisor:
@@ -60,7 +68,8 @@ class OpenAIAdvisor:
             )
         if not (self._key.isascii() and self._key.isprintable()):
             raise FixArgument("holds characters that no key has", field="OPENAI_API_KEY", fix="copy the key again")
-        self._format = 0  # which of FORMATS this server takes
+        self._forms = Forms("json_schema", "json_object", "text")
+        self._limit = 0  # which of LIMITS this server takes
         self._client = openai.OpenAI(
             api_key=self._key or NO_KEY,
             base_url=url,
@@ -68,39 +77,25 @@ class OpenAIAdvisor:
             http_client=_BoundedClient(follow_redirects=False),
         )
 
+    @property
+    def priced_as(self) -> str | None:
+        """Another server's model may have an OpenAI name: what it costs there is not known, least of all that it is
+        free."""
+        return f"openai:{self.model}" if self._is_openai and self._url.startswith(OPENAI_URL) else None
+
     def complete(self, request: AdviceRequest, *, timeout: float) -> Completion:
         """One attempt. A failed answer that cost tokens stands in the error's `data["completion"]`."""
         ends = time.monotonic() + timeout
-        while True:
-            rung = self._format
-            outcome = self._try(request, FORMATS[rung], max(ends - time.monotonic(), 0.001))
-            if isinstance(outcome, Completion):
-                return outcome
-            if not isinstance(outcome, _FormatRefused) or rung + 1 == len(FORMATS):
-                # Raised here, outside any handler: the library's exception holds the request, and that the key.
-                raise outcome
-            self._format = max(self._format, rung + 1)
+        return self._forms.ask(lambda form: self._try(request, form, max(ends - time.monotonic(), 0.001)))
 
     def _try(self, request: AdviceRequest, form: str, timeout: float) -> Completion | AdvisorFailed:
-        limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        messages = [{"role": m.role, "content": m.content} for m in _messages(request, form)]
-        schema = _strict(request.answer_type.model_json_schema()) if form == "json_schema" else {}
-        named = {"name": "answer", "strict": True, "schema": schema} if schema else {}
-        arguments: dict[str, Any] = {"model": self.model, "timeout": limits}
         try:
-            if self._is_openai:
-                arguments |= {"input": messages, "store": False, "max_output_tokens": MAX_OUTPUT_TOKENS}
-                arguments |= {"text": {"format": {"type": form, **named}}}
-                raw = self._client.responses.with_raw_response.create(**arguments)
-                return self._read(raw.http_response, _read_response)
-            arguments |= {"messages": messages}
-            if form != "text":
-                arguments["response_format"] = {"type": form, **({"json_schema": named} if named else {})}
-            raw = self._client.chat.completions.with_raw_response.create(**arguments)
-            return self._read(raw.http_response, _read_chat)
+            return self._read(request, self._send(request, form, timeout))
         except AdvisorFailed as failure:
             return self._scrubbed(failure)
         except openai.APIStatusError as error:
+            if error.status_code == 400 and self._other_limit(error):
+                return self._try(request, form, timeout)
             return self._scrubbed(self._refused(error))
         except openai.APITimeoutError:
             return AdvisorFailed(f"no answer from {self._url} within {timeout:.3g} s", retryable=True)
@@ -108,72 +103,92 @@ class OpenAIAdvisor:
             cause = error.__cause__
             if isinstance(cause, AdvisorFailed):  # openai 2 wraps what its HTTP client raises
                 return self._scrubbed(cause)
+            never_there = {"completion": UNBILLED} if "Connect" in type(cause).__name__ else {}
             return self._scrubbed(
                 AdvisorFailed(
-                    f"cannot reach {self._url}: {type(cause).__name__}: {_cut(str(cause))}",
+                    f"cannot reach {self._url}: {type(cause).__name__}: {cut(str(cause))}",
                     retryable=True,
                     fix=f"check OPENAI_BASE_URL and the network; {RULES}",
+                    **never_there,
                 )
             )
         except Exception as error:
             # Whatever else the library raises goes on as its text alone, which is known to be free of the key.
-            return self._scrubbed(AdvisorFailed(f"{type(error).__name__}: {_cut(str(error))}", retryable=False))
+            return self._scrubbed(AdvisorFailed(f"{type(error).__name__}: {cut(str(error))}", retryable=False))
+
+    def _send(self, request: AdviceRequest, form: str, timeout: float) -> Any:
+        """The HTTP response. Neither temperature nor reasoning effort is set: many models refuse the one, and the
+        other has a default that its provider chose."""
+        words = request.messages if form == "json_schema" else in_words(request)
+        messages = [{"role": m.role, "content": m.content} for m in words]
+        schema = _strict(request.answer_type.model_json_schema()) if form == "json_schema" else {}
+        named = {"name": "answer", "strict": True, "schema": schema} if schema else {}
+        limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        arguments: dict[str, Any] = {"model": self.model, "timeout": limits}
+        if self._is_openai:
+            most = min(request.max_output_tokens or MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS)
+            arguments |= {"input": messages, "store": False, "max_output_tokens": most}
+            arguments |= {"text": {"format": {"type": form, **named}}}
+            return self._client.responses.with_raw_response.create(**arguments).http_response
+        arguments |= {"messages": messages}
+        if request.max_output_tokens is not None:
+            arguments[LIMITS[self._limit]] = request.max_output_tokens
+        if form != "text":
+            arguments["response_format"] = {"type": form, **({"json_schema": named} if named else {})}
+        return self._client.chat.completions.with_raw_response.create(**arguments).http_response
+
+    def _other_limit(self, error: openai.APIStatusError) -> bool:
+        """Whether the server wants the output limit under its other name, which is then remembered."""
+        if self._limit + 1 < len(LIMITS) and LIMITS[self._limit] in said(error.body):
+            self._limit += 1
+            return True
+        return False
 
     # ---------------------------------------------------------------- what came back
 
-    def _read(self, response: Any, reader: Any) -> Completion:
+    def _read(self, request: AdviceRequest, response: Any) -> Completion:
         try:
             body = json.loads(response.content)
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            raise AdvisorFailed(f"{self._url} sent what is no JSON object: {_cut(response.text)}", retryable=True)
+            raise AdvisorFailed(f"{self._url} sent what is no JSON object: {cut(response.text)}", retryable=True)
         if body.get("error"):
-            raise AdvisorFailed(f"{self._url} answered with an error: {_said(body)}", retryable=True)
-        text, trouble, usage = reader(body)
+            raise AdvisorFailed(f"{self._url} answered with an error: {said(body)}", retryable=True)
+        text, refusal, reason = (_read_response if self._is_openai else _read_chat)(body)
+        usage = part(body, "usage")
+        details_in = part(usage, "prompt_tokens_details") or part(usage, "input_tokens_details")
+        details_out = part(usage, "completion_tokens_details") or part(usage, "output_tokens_details")
         completion = Completion(
             text=self._scrub(text),
             model=body["model"] if isinstance(body.get("model"), str) else self.model,
-            tokens_in=_count(usage, "prompt_tokens", "input_tokens"),
-            tokens_cached=_count(
-                _mapping(usage, "prompt_tokens_details") or _mapping(usage, "input_tokens_details"), "cached_tokens"
-            ),
-            tokens_out=_count(usage, "completion_tokens", "output_tokens"),
+            tokens_in=count(usage, "prompt_tokens", "input_tokens"),
+            tokens_cached=count(details_in, "cached_tokens"),
+            tokens_out=count(usage, "completion_tokens", "output_tokens"),
             request_id=response.headers.get("x-request-id"),
+            tokens_reasoning=count(details_out, "reasoning_tokens"),
         )
-        if trouble:
-            raise AdvisorFailed(trouble, retryable=False, completion=completion)
+        if failed := trouble(refusal, reason, request.max_output_tokens):
+            fix = None if self._is_openai else "a longer context on the server may help (Ollama: num_ctx)"
+            fix = fix if reason == "length" else None
+            raise AdvisorFailed(failed, retryable=False, completion=completion, fix=fix)
         if not text.strip():
             raise AdvisorFailed("the model gave an empty answer", retryable=True, completion=completion)
         return completion
 
     def _refused(self, error: openai.APIStatusError) -> AdvisorFailed:
-        """The failure behind a status code, with what to change."""
-        code, said = error.status_code, _said(error.body)
-        here = f"{self._url} answered {code}"
-        if code == 401:
-            # The server's own words are left out: some repeat the key.
-            key = "refused the key" if self._key else "wants a key"
-            fix = f"set OPENAI_API_KEY to a key of this server; {RULES}"
-            return AdvisorFailed(f"{here}: it {key}", retryable=False, fix=fix)
-        if code == 403:
-            fix = f"use a key (OPENAI_API_KEY) that may use {self.model}, or another model"
-            return AdvisorFailed(f"{here}: the key may not use model {self.model}: {said}", retryable=False, fix=fix)
-        format_refused = code in (400, 404, 422) and any(word in said for word in FORMAT_WORDS)
-        if code == 404 and not format_refused:
-            fix = f'check the model in advisor="openai:{self.model}" and OPENAI_BASE_URL, which mostly ends in /v1'
-            return AdvisorFailed(f"{here}: no model {self.model}, or no API: {said}", retryable=False, fix=fix)
-        if 300 <= code < 400:
-            return AdvisorFailed(f"{here}: it moved", retryable=False, fix="set OPENAI_BASE_URL to where it moved")
-        if code == 429 and error.code == "insufficient_quota":
-            fix = f"check the account's billing; {RULES}"
-            return AdvisorFailed(f"{here}: the account's quota is used up", retryable=False, fix=fix)
-        pause = _retry_after(error.response.headers)
-        asked = "" if pause is None else f" (it asks to wait {pause:g} s)"
-        # 408 and 425: try again; 409: locked; 429: rate limit; 5xx and 529: overloaded or broken at the other end.
-        retryable = code in (408, 409, 425, 429) or code >= 500
-        kind = _FormatRefused if format_refused else AdvisorFailed
-        return kind(f"{here}{asked}: {said}", retryable=retryable, retry_after=pause)
+        return refused(
+            error.status_code,
+            said(error.body),
+            where=self._url,
+            model=self.model,
+            advisor=self.name,
+            key="OPENAI_API_KEY",
+            has_key=bool(self._key),
+            address="OPENAI_BASE_URL",
+            headers=error.response.headers,
+            error_code=error.code,
+        )
 
     def _scrub(self, text: str) -> str:
         # Servers that need no key are often given a word like "none", which answers may hold as well.
@@ -188,10 +203,6 @@ class OpenAIAdvisor:
             fix=failure.fix,
             **failure.data,
         )
-
-
-class _FormatRefused(AdvisorFailed):
-    """The server does not know the form of answer it was asked for."""
 
 
 class _BoundedClient(openai.DefaultHttpxClient):
@@ -237,15 +248,6 @@ def _address(url: str) -> tuple[str, str, str]:
     return parts.scheme, host, f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
-def _messages(request: AdviceRequest, form: str) -> tuple[Message, ...]:
-    """A server that takes no schema is shown it, at the end of the last message: some allow no second one in a row."""
-    if form == "json_schema" or not request.messages:
-        return request.messages
-    *before, last = request.messages
-    words = f"Answer with one JSON object of this JSON schema:\n{json.dumps(request.answer_type.model_json_schema())}"
-    return (*before, Message(last.role, f"{last.content}\n\n{words}"))
-
-
 DROPPED = {"default", "title", "minLength", "maxLength", "uniqueItems", "discriminator"}
 
 
@@ -284,76 +286,25 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ answers
 
 
-def _read_chat(body: Mapping[str, Any]) -> tuple[str, str | None, Mapping[str, Any]]:
-    """(text, what is wrong with it, usage) of a chat completion."""
+def _read_chat(body: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """(text, refusal, why it ended) of a chat completion."""
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    message = _mapping(choice, "message")
+    message = part(choice, "message")
     content = message.get("content")
     text = content if isinstance(content, str) else _joined(content, "text")
-    return text, _trouble(message.get("refusal"), choice.get("finish_reason")), _mapping(body, "usage")
+    return text, message.get("refusal"), choice.get("finish_reason")
 
 
-def _read_response(body: Mapping[str, Any]) -> tuple[str, str | None, Mapping[str, Any]]:
-    """(text, what is wrong with it, usage) of a response."""
+def _read_response(body: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """(text, refusal, why it ended early) of a response."""
     output = body.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
     text = "".join(_joined(item.get("content"), "text") for item in items if item.get("type") == "message")
     refusal = "".join(_joined(item.get("content"), "refusal") for item in items)
-    return text, _trouble(refusal, _mapping(body, "incomplete_details").get("reason")), _mapping(body, "usage")
-
-
-def _trouble(refusal: Any, reason: Any) -> str | None:
-    if refusal:
-        return f"the model refused: {_cut(str(refusal))}"
-    if reason == "content_filter":
-        return "the provider's content filter refused the answer"
-    if reason in ("length", "max_output_tokens"):
-        return "the answer was cut off at the model's output limit"
-    return None
+    return text, refusal, part(body, "incomplete_details").get("reason")
 
 
 def _joined(parts: Any, key: str) -> str:
-    found = [part.get(key) for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    found = [one.get(key) for one in parts if isinstance(one, dict)] if isinstance(parts, list) else []
     return "".join(text for text in found if isinstance(text, str))
-
-
-def _mapping(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = body.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _count(usage: Mapping[str, Any], *names: str) -> int | None:
-    """The first count that is there. An absent one is unknown, not zero."""
-    found = (usage.get(name) for name in names)
-    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool) and n >= 0), None)
-
-
-def _said(body: Any) -> str:
-    """A server's own error text, in whichever of the usual places it stands."""
-    error = body.get("error", body) if isinstance(body, dict) else body
-    said = error.get("message", error) if isinstance(error, dict) else error
-    where = f" ({error['param']})" if isinstance(error, dict) and error.get("param") else ""
-    return _cut(f"{said}{where}") if said else "no reason given"
-
-
-def _cut(text: str) -> str:
-    line = " ".join(text[: 4 * MAX_SAID].split())
-    return line if len(line) <= MAX_SAID else line[: MAX_SAID - 1] + "…"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait. RFC 9110, 10.2.3: a number of seconds or a date; `retry-after-ms` is OpenAI's own."""
-    text, scale = headers.get("retry-after-ms"), 0.001
-    if text is None:
-        text, scale = headers.get("retry-after"), 1.0
-    if text is None:
-        return None
-    try:
-        seconds = float(text) * scale
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
