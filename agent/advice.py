@@ -1,73 +1,177 @@
 """Asking the advisor: digest to prompt to consultation, every attempt and candidate in the store.
 
-Candidates are stored as soon as an answer is read, so that a crash between the answer and the trial costs no call:
-seeds wait as open proposals until their turn, and so do the candidates of a trial that was not yet made.
+A study has one question open at a time, whichever worker or process put it; the others go on with the engine meanwhile.
+Candidates are stored as soon as an answer is read, so that a crash between the answer and the trial costs no call, and
+an answer that others overtook is not lost: seeds wait as open proposals until their turn, and so do the candidates of
+the next trial, whoever makes it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from tunewright import prompts
 from tunewright.agent import digest
 from tunewright.agent.arbiter import Advice, Candidate, Phase
-from tunewright.agent.consult import Breaker, Consultation, Outcome, consult, outcomes
+from tunewright.agent.consult import INTERRUPTED, Breaker, Consultation, Outcome, consult
 from tunewright.agent.digest_text import render
+from tunewright.agent.errors import StudyMoved
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked
-from tunewright.agent.records import Curve, ProposalRecord
+from tunewright.agent.prices import FREE, Price
+from tunewright.agent.records import ConsultRecord, Curve, ProposalRecord
 from tunewright.agent.settings import Budget, label
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.plugins.hooks import AdviceRequest, Advisor, Completion, Message, Source
 from tunewright.prompts import Prompt, answer_type, load, parse_propose
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 PURPOSE = "propose"
 LATEST_CURVES = 2
-ANSWER_TOKENS = 16_384  # reserved for one answer where tokens are capped: what providers are asked to stop at
-CHARACTERS_PER_TOKEN = 3  # a low estimate, so that a reservation is a worst case
+# What one answer is reserved at under a cap: what providers are asked to stop at, or less where that is what is left.
+OUTPUT_TOKENS = (16_384, 8_192, 4_096, 2_048)
+FRAME_TOKENS = 64  # around a message or a schema
+SLACK = 30.0  # seconds past the deadline after which nobody is thinking about a question any more
+LATE = 2  # trials that others may have made after an answer came, before it is too old
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that is about to be put. Its id is that of the event with which it began."""
+
+    id: int
+    number: int
+    wanted: int
+    request: AdviceRequest
+    prompt: Prompt
 
 
 class AdviceDesk:
-    """One study's advisor. `last_asked` is the trial for which it was last asked."""
+    """One study's advisor. `sync` first, then read; `last_asked` is the trial for which a question was put last."""
 
     def __init__(
-        self, advisor: Advisor, source: Source, view: StudyView, *, task: str | None, deadline: float, budget: Budget
+        self,
+        advisor: Advisor,
+        source: Source,
+        view: StudyView,
+        *,
+        task: str | None,
+        deadline: float,
+        budget: Budget,
+        price: Price | None = None,
     ):
-        self.advisor, self.source, self.view = advisor, source, view
+        self.advisor, self.source, self.view, self.price = advisor, source, view, price
         self._store, self._study_id = view.store, view.record.id
         self._task, self._deadline, self._budget = task, deadline, budget
-        past = [c for c in self._store.calls(self._study_id) if c.prompt_name == PURPOSE and c.number is not None]
-        ended = outcomes(past)
-        self._breaker = Breaker.replay(ended)
-        self.last_asked = past[-1].number if past else None
-        self.trouble = ended[-1].error if ended else None
+        self._breaker = Breaker()
+        self._read_to = 0  # the last event that was looked at
+        self._last: ConsultRecord | None = None  # the latest question that ended by itself
+        self._open: ConsultRecord | None = None
+        self.heard: int | None = None  # the last event about a question: what decisions are made on
         self.sleep = time.sleep  # between attempts
         prompt = load(PURPOSE)
         self.identity = f"{label(advisor)}, {prompt.name} {prompt.version}"  # whose trust it is
 
-    def asked_before(self, number: int) -> int | None:
-        """The trial of the last question, None where its answer to trial `number` is stored and not used yet: then
-        nothing has to be asked."""
-        stored = any(p.number == number for p in self._store.proposals(self._study_id, status="open"))
-        return None if stored else self.last_asked
+    # ------------------------------------------------------------------------------------------ what is known
 
-    def advise(self, phase: Phase, wanted: int, history: History, asked: Asked) -> Advice:
-        """Candidates for the next trial: open ones where they still count, else the answer to a new call."""
+    def sync(self) -> None:
+        """Takes in what became of questions, whoever put them."""
+        # An open question is read again: its process may have died since.
+        after = self._read_to if self._open is None else self._open.id - 1
+        found, self._read_to = self._store.consults(self._study_id, after, self._deadline + SLACK)
+        self._open = None
+        for one in found:
+            self.heard = max(self.heard or 0, one.ended or one.id)
+            if one.ended is None:
+                self._open = one
+                continue
+            self._open = None
+            if one.error != INTERRUPTED:
+                self._last = one
+                self._breaker.record(Outcome(one.number, one.error, one.retryable))
+
+    @property
+    def last_asked(self) -> int | None:
+        latest = self._open or self._last
+        return latest.number if latest else None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the latest question brought no answer."""
+        return self._last.error if self._last else None
+
+    def asked_before(self, number: int) -> int | None:
+        """The trial of the last question, None where its answer may serve trial `number` and is not used yet: then
+        nothing has to be asked."""
+        stored = self._store.proposals(self._study_id, status="open")
+        return None if any(self._serves(p, number) for p in stored) else self.last_asked
+
+    def _serves(self, proposal: ProposalRecord, number: int) -> bool:
+        """Whether stored advice was meant for trial `number`: asked for it, or for one that others made meanwhile."""
+        if proposal.number == number:
+            return True
+        last = self._last
+        return last is not None and proposal.number == last.number and last.then <= number <= last.then + LATE
+
+    # ------------------------------------------------------------------------------------------ advice
+
+    def advise(
+        self, phase: Phase, wanted: int, history: History, asked: Asked, put: Question | None = None
+    ) -> Advice | Question:
+        """Candidates for the next trial from what is stored, or a question to be answered first. `put` is the question
+        that this worker had answered for its present turn: it asks no second one."""
         number = history.created
         waiting = self._store.proposals(self._study_id, status="open")
-        usable = [p for p in waiting if phase == "seed" or p.number == number]
-        if usable:
+        if usable := [p for p in waiting if phase == "seed" or self._serves(p, number)]:
             return Advice(tuple(Candidate(p.params, p.rationale or "", (), p.id) for p in usable))
+        if put is not None:
+            return Advice(silence=self.trouble or "its answer served another trial, which was made meanwhile")
+        if self._open is not None:
+            return Advice(silence="the advisor is thinking about another worker's question")
         if closed := self._breaker.allow(number):
             return Advice(silence=closed)
         self._store.update_proposals({p.id: ("expired", "history has moved on") for p in waiting if p.id is not None})
-        return self._ask(number, wanted, history, asked)
+        return self.question(wanted, history, asked)
 
-    def _ask(self, number: int, wanted: int, history: History, asked: Asked) -> Advice:
-        space, prompt = self.view.space, load(PURPOSE)
+    def question(self, wanted: int, history: History, asked: Asked) -> Question:
+        """Puts a question; `answer` must follow. Raises StudyMoved where another one is open by now."""
+        number, prompt = history.created, load(PURPOSE)
+        request = self._request(prompt, number, wanted, history, asked)
+        began = self._store.begin_consult(
+            self._study_id, number, as_of=history.event, wanted=wanted, patience=self._deadline + SLACK
+        )
+        if began is None:
+            raise StudyMoved("another worker put a question to the advisor", number=number)
+        return Question(began, number, wanted, request, prompt)
+
+    def answer(self, question: Question) -> Advice:
+        """Has it answered, which takes at most the deadline, and stores what came."""
+        space, number = self.view.space, question.number
+        ledger = _Ledger(self._store, self._study_id, number, self, question, self._budget)
+        try:
+            done = consult(
+                self.advisor,
+                question.request,
+                parse=lambda text: parse_propose(text, space, question.wanted),
+                ledger=ledger,
+                deadline=self._deadline,
+                sleep=self.sleep,
+            )
+        except BaseException:
+            self._store.end_consult(self._study_id, question.id, error=INTERRUPTED, retryable=True)
+            raise
+        return self._keep(question, done)
+
+    def _request(self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked) -> AdviceRequest:
+        space = self.view.space
         facts = digest.build(
             space,
             self.view.objectives,
@@ -90,25 +194,23 @@ class AdviceDesk:
         )
         static, changing = render(facts)
         system, user = prompt.render(study=static, history=changing)
-        request = AdviceRequest(
-            purpose=prompt.name,
-            messages=(Message("system", system), Message("user", user)),
-            answer_type=answer_type(space, wanted),
-            space=space,
-            facts=facts,
-        )
-        self.last_asked = number
-        done = consult(
-            self.advisor,
-            request,
-            parse=lambda text: parse_propose(text, space, wanted),
-            ledger=_Ledger(self._store, self._study_id, number, self.advisor, prompt, self._budget),
-            deadline=self._deadline,
-            sleep=self.sleep,
-        )
-        self.trouble = done.error
-        self._breaker.record(Outcome(number, done.error, done.retryable))
-        return self._keep(number, done)
+        messages = (Message("system", system), Message("user", user))
+        kind = answer_type(space, wanted)
+        capped = self._budget.tokens is not None or self._budget.usd is not None
+        most = self._most_output(tokens_at_most(messages, kind)) if capped else None
+        return AdviceRequest(prompt.name, messages, kind, space, facts, most)
+
+    def _most_output(self, tokens_in: int) -> int:
+        """The largest of OUTPUT_TOKENS that the caps have room for; the smallest where they have none, to be refused
+        when it is reserved."""
+        budget, room = self._budget, []
+        if budget.tokens is not None:
+            room.append(budget.tokens - self._store.committed(self._study_id, "tokens") - tokens_in)
+        if budget.usd is not None and self.price is not None and self.price.output > 0:
+            left = budget.usd - self._store.committed(self._study_id, "usd") - self.price.worst(tokens_in, 0)
+            room.append(left / self.price.worst(0, 1))
+        least = min(room, default=math.inf)
+        return next((size for size in OUTPUT_TOKENS if size <= least), OUTPUT_TOKENS[-1])
 
     def _curves(self, history: History) -> dict[int, list[Curve]]:
         """Of the best trial and the latest ones, those that have any."""
@@ -122,16 +224,18 @@ class AdviceDesk:
                 found[number] = [self._store.curve(self._study_id, number, name) for name in names]
         return found
 
-    def _keep(self, number: int, done: Consultation) -> Advice:
+    def _keep(self, question: Question, done: Consultation) -> Advice:
         """Stores every candidate of a consultation; the valid ones of its last answer are the advice."""
         rejected = list(done.rejected)
-        answer = done.answer
+        answer, number = done.answer, question.number
         if answer is not None and done.error is not None and done.answer_call is not None:
             rejected += [(done.answer_call, candidate) for candidate in answer.candidates]
         fresh = answer.candidates if answer is not None and done.error is None and answer.stance == "propose" else ()
         rows = [self._row(number, call, candidate) for call, candidate in rejected]
         rows += [self._row(number, done.answer_call, candidate) for candidate in fresh]
-        ids = self._store.add_proposals(self._study_id, number, rows)[len(rejected) :]
+        ids = self._store.end_consult(
+            self._study_id, question.id, error=done.error, retryable=done.retryable, rows=rows
+        )[len(rejected) :]
         if done.error is not None or answer is None:
             return Advice(silence=done.error or "the advisor gave no answer")
         if not fresh:
@@ -165,37 +269,36 @@ class AdviceDesk:
 class _Ledger:
     """One consultation's attempts as rows of the store, each reserved at its worst case."""
 
-    def __init__(self, store: Store, study_id: int, number: int, advisor: Advisor, prompt: Prompt, budget: Budget):
+    def __init__(self, store: Store, study_id: int, number: int, desk: AdviceDesk, question: Question, budget: Budget):
         self._store, self._study_id, self._number = store, study_id, number
-        self._advisor, self._prompt, self._budget = advisor, prompt, budget
+        self._desk, self._question, self._budget = desk, question, budget
 
     def begin(self, attempt: int, messages: Sequence[Message]) -> int:
-        capped = self._budget.tokens is not None
-        size = sum(len(m.content) for m in messages) // CHARACTERS_PER_TOKEN + ANSWER_TOKENS
-        free = getattr(self._advisor, "free_of_charge", False)
+        budget, price, prompt = self._budget, self._desk.price, self._question.prompt
+        request = self._question.request
+        size = tokens_at_most(messages, request.answer_type)
+        most = request.max_output_tokens or OUTPUT_TOKENS[0]
+        tokens = 0 if price == FREE else size + most
+        usd = None if budget.usd is None or price is None else price.worst(size, most)
         return self._store.begin_call(
             self._study_id,
             number=self._number,
             attempt=attempt,
-            advisor=self._advisor.name,
-            model=self._advisor.model,
-            prompt=(
-                self._prompt.name,
-                self._prompt.version,
-                self._prompt.hash,
-                f"{self._prompt.system}\n{self._prompt.user}",
-            ),
+            advisor=self._desk.advisor.name,
+            model=self._desk.advisor.model,
+            prompt=(prompt.name, prompt.version, prompt.hash, f"{prompt.system}\n{prompt.user}"),
             messages=[(m.role, m.content) for m in messages],
-            reserve_tokens=(0 if free else size) if capped else None,
-            cap_tokens=self._budget.tokens,
-            reserve_usd=0.0 if free and self._budget.usd is not None else None,
-            cap_usd=self._budget.usd,
+            reserve_tokens=tokens if budget.tokens is not None else None,
+            cap_tokens=budget.tokens,
+            reserve_usd=usd,
+            cap_usd=budget.usd,
         )
 
     def end(
         self, call_id: int, *, status: Any, error: str | None, completion: Completion | None, seconds: float
     ) -> None:
         known = completion or Completion("")
+        price = self._desk.price
         self._store.end_call(
             call_id,
             status=status,
@@ -205,6 +308,14 @@ class _Ledger:
             tokens_in=known.tokens_in,
             tokens_cached=known.tokens_cached,
             tokens_out=known.tokens_out,
-            usd=known.usd,
+            usd=price.cost(known) if known.usd is None and price is not None else known.usd,
             seconds=seconds,
+            tokens_reasoning=known.tokens_reasoning,
         )
+
+
+def tokens_at_most(messages: Sequence[Message], kind: type[BaseModel]) -> int:
+    """Tokens that a request cannot exceed: tokenizers cut no byte in two, and providers add a frame to each message,
+    and the schema."""
+    schema = json.dumps(kind.model_json_schema())
+    return len(schema.encode()) + sum(len(m.content.encode()) + FRAME_TOKENS for m in messages) + FRAME_TOKENS

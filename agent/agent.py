@@ -13,6 +13,7 @@ from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import as_made, difference, open_study, plain, stored_scheduler, study_files
+from tunewright.agent.prices import price_of, read_prices
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
@@ -35,7 +36,8 @@ class Agent(StudyReader):
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
     task: what is tuned, in words, for the advisor.
-    advisor: None, "rules" (no key needed), "openai:MODEL", another registered advisor, or an Advisor object.
+    advisor: None, "rules" (no key needed), "openai:MODEL", "langchain:PROVIDER:MODEL", another registered advisor, or
+        an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
         "bohb", "freeze-thaw", "hyperband" and "pbt" name an engine and a scheduler together. "auto": what the study
         was made with; chosen by a stated policy for a new one.
@@ -44,6 +46,9 @@ class Agent(StudyReader):
         is given and the engine is "auto" too, else to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
+    prices: USD for a million tokens of models that the shipped list lacks or has wrong, by advisor:
+        {"openai:MODEL": {"input": 0.25, "cached": 0.025, "output": 2.0}}; or a TOML file of these. TUNEWRIGHT_PRICES
+        names one for every study. Without a price a cost is unknown.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.
@@ -65,6 +70,7 @@ class Agent(StudyReader):
         scheduler: Any = "auto",
         fidelity: Fidelity | None = None,
         budget: Budget | None = None,
+        prices: Any = None,
         advisor_deadline: float = 60.0,
         store: str | Path | None = "tunewright.db",
         study: str = "study",
@@ -79,7 +85,8 @@ class Agent(StudyReader):
             given_space = Space(given_space.declared, [c.text for c in given_space.constraints] + list(constraints))
         given_objectives = settings.objectives_of(metric, direction, objectives)
         self._advisor, advisor_source = settings.advisor_of(advisor)
-        settings.check_money(self.budget, self._advisor)
+        price = price_of(self._advisor, read_prices(prices)) if self._advisor is not None else None
+        settings.check_money(self.budget, self._advisor, price)
         engine, scheduler = split_pair(engine, scheduler)
         chosen = None if scheduler == AUTO else scheduler_of(scheduler)
         if given_objectives is not None and given_space is not None:
@@ -107,6 +114,7 @@ class Agent(StudyReader):
             "scheduler": chosen.to_config() if chosen else None,
             "fidelity": [fidelity.name, fidelity.low, fidelity.high] if fidelity else None,
             "budget": self.budget.to_config(),
+            "price": price.to_config() if price else None,
             "advisor_deadline": advisor_deadline,
             "safety": safety,
         }
@@ -124,6 +132,7 @@ class Agent(StudyReader):
                 task=self._task,
                 deadline=advisor_deadline,
                 budget=self.budget,
+                price=price,
             )
             if self._advisor is not None
             else None

@@ -10,15 +10,13 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Literal, Protocol
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from tunewright.agent.errors import CapReached
-from tunewright.agent.records import CallRecord
 from tunewright.agent.redact import redact
 from tunewright.plugins.hooks import AdviceRequest, Advisor, AdvisorFailed, Completion, Message
 from tunewright.prompts import Answer, BadAnswer, Candidate
@@ -55,7 +53,7 @@ class Ledger(Protocol):
 class Policy:
     """When a failed attempt is made again. The defaults keep a dead endpoint below a second per consultation."""
 
-    attempts: int = 3  # failed ones, in one consultation
+    attempts: int = 3  # in one consultation, the re-ask included
     backoff: float = 0.25  # seconds before the second attempt; doubles, without jitter so that runs repeat
     patience: float = 3.0  # no unbidden retry later than this: the engine's proposal is ready
     longest_wait: float = 10.0  # seconds; a server that asks for more is not waited for
@@ -143,7 +141,7 @@ class _Call:
         rejected: tuple[tuple[int, Candidate], ...] = ()
         try:
             reply = self._retrying(self._attempt, request)
-            if reply.problems and self._clock() < self._ends:
+            if reply.problems and self._failures < self._policy.attempts and self._clock() < self._ends:
                 first, reply = reply, None
                 if first.answer is not None:
                     rejected = tuple((first.call_id, candidate) for candidate in first.answer.candidates)
@@ -192,6 +190,7 @@ class _Call:
             end("abandoned", INTERRUPTED, None)
             raise
         error = _unusable(reply.problems)
+        self._failures += error is not None
         end("failed" if error else "answered", error, completion)
         return reply
 
@@ -317,6 +316,7 @@ def _storable(completion: Completion) -> Completion:
         tokens_out=count(completion.tokens_out),
         usd=float(usd) if priced and usd is not None else None,
         request_id=word(completion.request_id),
+        tokens_reasoning=count(completion.tokens_reasoning),
     )
 
 
@@ -346,14 +346,6 @@ class Breaker:
         self._probe = 0  # the first trial that may ask again
         self._cause = ""
 
-    @classmethod
-    def replay(cls, outcomes: Iterable[Outcome], **settings: int) -> Breaker:
-        """The breaker of a study that is taken up again. Outcomes in the order of their trials."""
-        breaker = cls(**settings)
-        for outcome in outcomes:
-            breaker.record(outcome)
-        return breaker
-
     def allow(self, number: int) -> str | None:
         """None when trial `number` may consult, else why not."""
         if number >= self._probe:
@@ -370,19 +362,3 @@ class Breaker:
         if self._failures >= self._after or not outcome.retryable:
             self._probe = outcome.number + 1 + self._pause
             self._pause = min(2 * self._pause, self._most)
-
-
-def outcomes(calls: Iterable[CallRecord]) -> list[Outcome]:
-    """One outcome per trial, from the stored attempts of one prompt: its last attempt decides.
-
-    Attempts that a crash or a person cut short say nothing about the advisor.
-    """
-    ended = [c for c in calls if c.number is not None and c.status != "open" and c.error != INTERRUPTED]
-    ended.sort(key=lambda call: (call.number, call.id))
-    found = []
-    for number, attempts in groupby(ended, key=lambda call: call.number):
-        *_, last = attempts
-        error = last.error or "failed" if last.status != "answered" else None
-        final = error is not None and error.endswith(FINAL)
-        found.append(Outcome(number or 0, error.removesuffix(FINAL) if error else None, retryable=not final))
-    return found

@@ -32,6 +32,10 @@ class Price:
     output: float
     cached: float | None = None
 
+    def to_config(self) -> dict[str, float]:
+        """As `read_prices` reads it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     def cost(self, completion: Completion) -> float | None:
         """USD for one answer, None where its tokens were not counted."""
         if completion.tokens_in is None or completion.tokens_out is None:
@@ -78,16 +82,13 @@ def read_prices(given: Any) -> dict[str, Price]:
     return {name: _price(f"{where}.{name}", entry) for name, entry in given.items()}
 
 
-def to_config(prices: Mapping[str, Price]) -> dict[str, Any]:
-    """As a study keeps them; `read_prices` reads it."""
-    return {name: {k: v for k, v in asdict(price).items() if v is not None} for name, price in prices.items()}
-
-
 def _file(path: Path, where: str) -> Any:
     try:
         return _flat(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FixArgument(f"cannot be read: {error}", field=where, value=str(path), fix=f"a TOML file: {FORM}") from None
+        raise FixArgument(
+            f"cannot be read: {error}", field=where, value=str(path), fix=f"a TOML file: {FORM}"
+        ) from None
 
 
 @cache

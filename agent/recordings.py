@@ -47,6 +47,7 @@ class ReplayAdvisor:
         """The calls of one study, under the name of the advisor that was asked there."""
         made = cls.__new__(cls)
         made.name, made.model = name, model
+        made.free_of_charge = False  # its caps are kept again as they were
         made._read(store, study_id)
         return made
 
@@ -77,12 +78,15 @@ class ReplayAdvisor:
         usage = Completion(
             call.answer or "", call.model, call.tokens_in, call.tokens_cached, call.tokens_out, call.usd
         )  # fmt: skip
-        if call.status == "answered" or call.answer is not None:
-            return usage
         error = call.error or "failed"
+        if call.status == "answered" or (call.answer is not None and not error.endswith(FINAL)):
+            return usage
         again = following is not None and following.number == call.number
         raise AdvisorFailed(
-            error.removesuffix(FINAL), retryable=not error.endswith(FINAL), retry_after=None if again else NEVER
+            error.removesuffix(FINAL),
+            retryable=not error.endswith(FINAL),
+            retry_after=None if again else NEVER,
+            completion=usage,
         )
 
 

@@ -91,6 +91,22 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsultRecord:
+    """A question to the advisor, all its attempts together; `ended` is None while it is open.
+
+    `error` None: it brought an answer. `then`: how many trials there were when it ended; others may have been made
+    while the advisor thought.
+    """
+
+    id: int  # of the event with which it began
+    number: int  # the trial that it was put for
+    ended: int | None = None
+    error: str | None = None
+    retryable: bool = True
+    then: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Owner:
     """The process that holds a trial. `started` tells a reused pid from the old process."""
 

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewright.agent.advice import Question
 from tunewright.agent.agent import Agent
+from tunewright.agent.consult import INTERRUPTED
 from tunewright.agent.errors import BudgetSpent
 from tunewright.agent.recordings import ReplayAdvisor
 from tunewright.agent.records import StudyRecord, TrialRecord
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Event, Store, current_owner
+from tunewright.agent.store.consults import BEGAN, ENDED
 from tunewright.engines.errors import SpaceExhausted, TunewrightError
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, State
 
 FACTS = ("params", "source", "proposer", "seed", "fidelity", "resume_from")
-OWN = ("as_of", "held")  # ids of a file's own rows in a decision
+OWN = ("as_of", "heard", "held", "put")  # ids of a file's own rows in a decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class Replay:
     difference: Difference | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a decision stood on: the last result, the last event about a question, the question put for it."""
+
+    as_of: int | None = None
+    heard: int | None = None
+    put: int | None = None
+
+
 def replay(store: Store, study: StudyRecord) -> Replay:
     """Raises FixArgument for a study that was made with objects (an engine, a scheduler) which no file can hold."""
     with tempfile.TemporaryDirectory(prefix="tunewright-replay-") as folder:
@@ -65,6 +76,9 @@ class _Replay:
         created = self._events[0].payload
         self._space = Space.from_dict(created["space"])
         self._config: dict[str, Any] = created["config"]
+        ends = [e.payload for e in self._events if e.kind == ENDED]
+        self._ended = {facts["began"] for facts in ends if facts["error"] != INTERRUPTED}
+        self._questions: dict[int, Question] = {}  # put while other workers went on, by the id that they had
         self._advisor = self._new_advisor()
         self._agent = self._open()
 
@@ -75,6 +89,7 @@ class _Replay:
     def _open(self) -> Agent:
         """The study under its present configuration. Its clock is no part of it: a cap on seconds is left out."""
         config = self._config
+        label, price = config.get("advisor"), config.get("price")
         budget = {name: cap for name, cap in config.get("budget", {}).items() if name != "seconds"}
         agent = Agent(
             self._space,
@@ -85,6 +100,7 @@ class _Replay:
             scheduler=config.get("scheduler"),
             fidelity=Fidelity(*config["fidelity"]) if config.get("fidelity") else None,
             budget=Budget(**budget),
+            prices={label: price} if label and price else {},
             advisor_deadline=config.get("advisor_deadline", 60.0),
             safety=config.get("safety", "shared"),
             store=self._path,
@@ -99,31 +115,54 @@ class _Replay:
 
     def run(self) -> Replay:
         decisions, difference = 0, None
-        waiting: deque[Event] = deque()  # what happened outside, and is not told yet
+        waiting: list[Event] = []  # what happened outside, and is not told yet
         try:
             for event in self._events[1:]:
                 if event.kind not in ("trial_created", "trial_resumed"):
                     waiting.append(event)
                     continue
-                as_of = self._as_of(event)
-                while waiting and (as_of is None or waiting[0].id <= as_of or not _is_result(waiting[0])):
-                    self._happened(waiting.popleft())
+                known = self._known(event)
+                waiting = self._tell(waiting, known)
                 decisions += 1
-                if (difference := self._decide(event)) is not None:
+                if (difference := self._decide(event, known)) is not None:
                     break
         finally:
             self._agent.close()
         return Replay(decisions, self._advisor.calls, tuple(self._advisor.changed), difference)
 
-    def _as_of(self, event: Event) -> int | None:
-        """The last event that was known when this was decided."""
+    def _tell(self, waiting: list[Event], known: _Known) -> list[Event]:
+        """Lets happen what was known to the next decision. Returns the rest."""
+        later: list[Event] = []
+        early = False  # whether a result came before that was not known yet: what is behind it was not either
+        for event in waiting:
+            if event.kind in (BEGAN, ENDED):
+                if event.id <= (known.heard or 0):
+                    self._asked(event)
+                elif known.put not in (event.id, event.payload.get("began")):  # its own is put by itself
+                    later.append(event)
+            elif early or (_is_result(event) and known.as_of is not None and event.id > known.as_of):
+                early = True
+                later.append(event)
+            else:
+                self._happened(event)
+        return later
+
+    def _known(self, event: Event) -> _Known:
+        """What this was decided on."""
         if event.kind == "trial_resumed":
-            found = event.payload["action"].get("as_of")
-        else:
-            found = (self._store.decision(self._study.id, event.number or 0) or {}).get("as_of")
-        return None if found is None else int(found)
+            return _Known(event.payload["action"].get("as_of"))
+        body = self._store.decision(self._study.id, event.number or 0) or {}
+        return _Known(body.get("as_of"), body.get("heard"), body.get("put"))
 
     # ------------------------------------------------------------------------------------------ from outside
+
+    def _asked(self, event: Event) -> None:
+        """A question that was open, or an answer that came, while others made trials."""
+        desk, facts = self._agent._desk, event.payload
+        if event.kind == BEGAN and event.id in self._ended:
+            self._questions[event.id] = self._agent._suggester.question(facts["wanted"])
+        elif event.kind == ENDED and facts["began"] in self._questions and desk is not None:
+            desk.answer(self._questions[facts["began"]])
 
     def _happened(self, event: Event) -> None:
         number, facts, agent = event.number, event.payload, self._agent
@@ -168,11 +207,11 @@ class _Replay:
 
     # ------------------------------------------------------------------------------------------ decided again
 
-    def _decide(self, event: Event) -> Difference | None:
+    def _decide(self, event: Event, known: _Known) -> Difference | None:
         assert event.number is not None, "a trial has a number"
         fresh = event.payload.get("action", {}).get("fresh", True)
         try:
-            derived = self._agent._suggester.next(fresh)
+            derived = self._agent._suggester.next(fresh, put=self._questions.get(known.put or 0))
         except (BudgetSpent, SpaceExhausted, TunewrightError) as error:
             return Difference(event.number, "trial", "a trial", str(error))
         if event.kind == "trial_resumed":

@@ -13,11 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from tunewright.agent.prices import Price
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective
 from tunewright.plugins import registry
-from tunewright.plugins.hooks import Advisor, FreeOfCharge, Source
+from tunewright.plugins.hooks import Advisor, Source
 
 Safety = Literal["shared", "strict"]
 ASSUMED_TRIALS = 50
@@ -178,18 +179,20 @@ def advisor_of(advisor: Any) -> tuple[Advisor | None, Source | None]:
         "not an advisor",
         field="advisor",
         value=advisor,
-        fix='None, "rules", "openai:MODEL" or an object with complete()',
+        fix='None, "rules", "openai:MODEL", "langchain:PROVIDER:MODEL" or an object with complete()',
     )
 
 
-def check_money(budget: Budget, advisor: Advisor | None) -> None:
+def check_money(budget: Budget, advisor: Advisor | None, price: Price | None) -> None:
     """A money cap can only be kept where a call's worst case is known."""
-    if budget.usd is not None and advisor is not None and not isinstance(advisor, FreeOfCharge):
+    if budget.usd is not None and advisor is not None and price is None:
+        name = label(advisor)
         raise FixArgument(
-            f"the price of {label(advisor)} is unknown, so a money cap cannot be kept",
+            f"the price of {name} is unknown, so a money cap cannot be kept",
             field="budget.usd",
             value=budget.usd,
-            fix="cap tokens instead: Budget(tokens=100_000)",
+            fix=f'prices={{"{name}": {{"input": 0.25, "output": 2.0}}}} in USD for a million tokens, '
+            "or cap tokens instead: Budget(tokens=100_000)",
         )
 
 

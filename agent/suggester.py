@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.agent import settings
-from tunewright.agent.advice import AdviceDesk
+from tunewright.agent.advice import AdviceDesk, Question
 from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
@@ -54,6 +54,13 @@ class _Draft:
     defaults: Sequence[str] = ()  # parameters of trial 0 whose value the advisor knew
 
 
+class _Turn(threading.local):
+    """What one worker's turn stands on: the question that it had answered, the last event about any that it heard."""
+
+    put: Question | None = None
+    heard: int | None = None
+
+
 class Suggester:
     """Makes a study's trials. Thread-safe; other processes may work on the same study."""
 
@@ -74,6 +81,7 @@ class Suggester:
         self._scheduler, self._files = scheduler, files
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
+        self._turn = _Turn()
         self._history = History(view)
         if scheduler is not None:
             self._history.rested = scheduler.rested
@@ -81,12 +89,15 @@ class Suggester:
         self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
         self._lineup = self._new_lineup()
 
-    def next(self, fresh: bool = True) -> TrialRecord:
-        """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on.
+    def next(self, fresh: bool = True, put: Question | None = None) -> TrialRecord:
+        """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on. `put`: a
+        question that was answered for this turn already.
 
-        Raises BudgetSpent at the study's caps, SpaceExhausted when a finite space was tried out and AwaitTrials.
+        While the advisor thinks about this worker's question, others may come in. Raises BudgetSpent at the study's
+        caps, SpaceExhausted when a finite space was tried out and AwaitTrials.
         """
         with self._lock:
+            self._turn.put = put
             while True:
                 if waiting := self._store.next_waiting(self._study_id, current_owner()):
                     return waiting
@@ -99,7 +110,7 @@ class Suggester:
                         raise spent
                     return self._write(self._draft())
                 except StudyMoved:
-                    continue  # another process made a trial meanwhile: look again
+                    continue  # another worker made a trial meanwhile: look again
 
     def ideas(self, wanted: int) -> Advice:
         """What the advisor would try now. Nothing is made; the next trials may still take it up."""
@@ -107,9 +118,29 @@ class Suggester:
             if self._desk is None:
                 return Advice(silence="the study has no advisor")
             self._sync()
-            index = self._store.next_ask_index(self._study_id)
-            asked = self._lineup.ask(index, self._history.pending(self._strict))
-            return self._desk.advise("gate", wanted, self._history, asked)
+            found = self._desk.advise("gate", wanted, self._history, self._ask())
+            return self._answer(found) if isinstance(found, Question) else found
+
+    def question(self, wanted: int) -> Question:
+        """Puts a question to the advisor, which a replay answers when it was answered."""
+        with self._lock:
+            assert self._desk is not None, "somebody was asked"
+            self._sync()
+            return self._desk.question(wanted, self._history, self._ask())
+
+    def _ask(self) -> Asked:
+        """The engine's point, for the words of a question alone."""
+        index = self._store.next_ask_index(self._study_id)
+        return self._lineup.ask(index, self._history.pending(self._strict))
+
+    def _answer(self, question: Question) -> Advice:
+        """Lets other workers go on while the advisor thinks."""
+        assert self._desk is not None, "a question was put to somebody"
+        self._lock.release()
+        try:
+            return self._desk.answer(question)
+        finally:
+            self._lock.acquire()
 
     def _sync(self) -> None:
         ended = self._history.sync()
@@ -120,6 +151,9 @@ class Suggester:
         self._history.judge(told)
         self._told += told
         self._lineup.tell(self._heard(told))
+        if self._desk is not None:
+            self._desk.sync()
+            self._turn.heard = self._desk.heard
         self._check_trust()
 
     def _heard(self, told: Sequence[Told]) -> list[Observation]:
@@ -326,7 +360,13 @@ class Suggester:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
             return Advice(silence=silence + trouble), Scores()
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
-        advice = self._desk.advise(phase, wanted, self._history, asked)
+        advice = self._desk.advise(phase, wanted, self._history, asked, self._turn.put)
+        if isinstance(advice, Question):
+            self._turn.put = advice
+            stands = (self._history.created, self._history.event)
+            advice = self._answer(advice)
+            if stands != (self._history.created, self._history.event):
+                raise StudyMoved("other workers went on while the advisor thought")
         valid = [c for c in advice.candidates if not c.problems]
         scores = iter(self._lineup.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
         measured = tuple(
@@ -357,6 +397,8 @@ class Suggester:
                 "faults": list(draft.faults),
                 "held": draft.held_id,
                 "as_of": as_of,
+                "heard": self._turn.heard,
+                "put": self._turn.put.id if self._turn.put else None,
                 "defaults": list(draft.defaults),
                 "advisor": self._desk.identity if self._desk and draft.decision.source == "advisor" else None,
             },

@@ -1,4 +1,4 @@
-"""Every chat model that LangChain knows, as an advisor: "langchain:PROVIDER:MODEL" is init_chat_model("PROVIDER:MODEL").
+"""Every chat model that LangChain knows, as an advisor: langchain:PROVIDER:MODEL is init_chat_model("PROVIDER:MODEL").
 
 The provider's package (langchain-anthropic, langchain-ollama ...) is the user's to install, its environment variables
 are what they are. The answer's schema goes to the provider's own structured output, or as a tool that the model must
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from tunewright.agent.redact import redact
 from tunewright.engines.errors import FixArgument
 from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion
-from tunewright.plugins.providers import Forms, FormRefused, count, cut, in_words, part, refused, said, trouble
+from tunewright.plugins.providers import FormRefused, Forms, count, cut, in_words, part, refused, said, trouble
 
 EXAMPLE = 'advisor="langchain:anthropic:claude-sonnet-5"'
 SECONDS = 120.0  # after which a call that nobody waits for any more ends itself

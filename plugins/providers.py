@@ -16,9 +16,20 @@ from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion, M
 
 MAX_SAID = 300  # characters of a provider's own error text that are repeated
 RULES = 'advisor="rules" needs no key'
-UNBILLED = Completion("", tokens_in=0, tokens_cached=0, tokens_out=0, usd=0.0)  # nobody bills a request that was refused
+UNBILLED = Completion(
+    "", tokens_in=0, tokens_cached=0, tokens_out=0, usd=0.0
+)  # nobody bills a request that was refused
 # In the rejection of a schema, of JSON, or of a tool that stands for the answer. Servers word it in many ways.
-FORM_WORDS = ("response_format", "json_schema", "json_object", "text.format", "grammar", "schema", "tool", "function call")
+FORM_WORDS = (
+    "response_format",
+    "json_schema",
+    "json_object",
+    "text.format",
+    "grammar",
+    "schema",
+    "tool",
+    "function call",
+)
 GRAMMAR_WORDS = ("grammar",)  # some servers break (500) where they mean to refuse
 
 

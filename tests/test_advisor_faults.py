@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunewright.agent import Agent, Budget, Float, Int, State
-from tunewright.agent import testing as scripts
-from tunewright.agent.testing import FakeAdvisor, ScriptedServer, dead_port
+from tunewright.agent import Agent, Budget, Categorical, Float, Int, Space, State
+from tunewright.agent.replay import replay
+from tunewright.agent.store import Store
+from tunewright.agent.testing import (
+    INJECTIONS,
+    Adversary,
+    FakeAdvisor,
+    ScriptedServer,
+    adversaries,
+    dead_port,
+    wire_faults,
+)
 
 SPACE = {"lr": Float(1e-5, 1e-1, log=True), "layers": Int(1, 6)}
 ALLOWED_EXTRA = 30.0  # seconds that 20 trials may take longer than with no advisor
-
-FAULTS = {
-    "500": (lambda: scripts.status(500), ["500"]),
-    "429": (lambda: scripts.status(429), ["429"]),
-    "prose": (lambda: scripts.answer("I would simply train for longer."), ["JSON"]),
-    "torn": (lambda: scripts.torn(), ["JSON"]),
-    "out of range": (
-        lambda: scripts.answer(
-            {
-                "summary": "s",
-                "stance": "propose",
-                "candidates": [{"rationale": "big", "params": {"lr": 7.0, "layers": 3}}],
-            }
-        ),
-        ["lr", "7.0", "outside"],
-    ),
-    "reset": (lambda: scripts.reset(), ["onnect"]),
-}
+# What `why` must say. The last kinds cost their deadline, which is short here.
+WORDS = {
+    "429": "429", "429, retry after a second": "asks to wait 1 s", "500": "500", "503": "503", "529": "529",
+    "401": "refused the key", "reset": "cannot reach", "prose": "no complete JSON object", "torn": "no JSON object",
+    "refusal": "the model refused", "truncated": "output limit", "empty": "empty answer", "huge": "larger than",
+    "slow": "no answer within 0.2 s", "dripping": "no answer within 0.2 s",
+}  # fmt: skip
+SAID = {
+    "outside": "is outside", "prose": "no complete JSON object", "torn JSON": "no complete JSON object",
+    "wrong types": "is not a", "orders in the answer": "is not a parameter", "refusal": "the model refused",
+    "dead": "ConnectionRefusedError", "busy": "answered 429", "bug": "ZeroDivisionError",
+    "slow": "no answer within 0.2 s", "dripping": "no answer within 0.2 s",
+}  # fmt: skip
+LATE = ("slow", "dripping")
 
 
-def study(**changes) -> tuple[Agent, float]:
-    agent = Agent(**{"space": SPACE, "metric": "loss", "store": None, "budget": Budget(trials=20), **changes})
+def loss(params: Any) -> float:
+    return (math.log10(params["lr"]) + 3) ** 2 + 0.1 * params["layers"]
+
+
+def study(**changes: Any) -> tuple[Agent, float]:
+    given = {"metric": "loss", "engine": "random", "store": None, "budget": Budget(trials=20), "space": SPACE}
+    agent = Agent(**{**given, **changes})
     began = time.monotonic()
-    agent.tune(lambda trial: trial["lr"] * trial["layers"])
+    agent.tune(lambda trial: loss(trial.params))
     return agent, time.monotonic() - began
 
 
-def check(agent: Agent, words: list[str]) -> None:
+def check(agent: Agent, words: str) -> None:
     assert [t.state for t in agent.trials] == [State.COMPLETE] * 20
     assert {t.source for t in agent.trials} == {"engine"}
     for number in range(20):
         why = str(agent.why(number))
-        for word in words:
-            assert word in why, f"trial {number}:\n{why}"
+        assert words in why, f"trial {number}:\n{why}"
+        assert len(agent.why(number).calls) <= 3, "at most two re-asks"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", wire_faults())
 def test_over_real_http(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    behaviour, words = FAULTS[fault]
+    behaviour = wire_faults()[fault]
     with ScriptedServer(lambda request: behaviour()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-000000000000")
-        agent, took = study(advisor="openai:any")
+        agent, took = study(advisor="openai:any", advisor_deadline=0.2 if fault in LATE else 60.0)
     assert server.requests
-    check(agent, words)
+    check(agent, WORDS[fault])
     assert took < ALLOWED_EXTRA
 
 
@@ -64,21 +78,32 @@ def test_a_dead_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{dead_port()}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-000000000000")
     agent, took = study(advisor="openai:any")
-    check(agent, ["onnect"])
+    check(agent, "cannot reach")
     assert took < ALLOWED_EXTRA
 
 
-def test_slow_answers_cost_their_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ScriptedServer(lambda request: scripts.slow(30)) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-000000000000")
-        agent, _ = study(advisor="openai:any", advisor_deadline=0.2)
-        check(agent, ["no answer within 0.2 s"])
+@pytest.mark.parametrize("adversary", adversaries(SPACE, loss, seconds=3.0), ids=lambda a: a.name)
+def test_every_adversary(adversary: Adversary) -> None:
+    deadline = 0.2 if adversary.name in LATE else 60.0
+    agent, took = study(advisor=adversary.make(), advisor_deadline=deadline)
+    assert took < ALLOWED_EXTRA
+    if not adversary.harms:
+        check(agent, SAID[adversary.name])
+        return
+    # Its answers are valid, so a few are tried; the engine has most of the turns, and nothing lies past a bound.
+    assert [t.state for t in agent.trials] == [State.COMPLETE] * 20
+    assert sum(t.source == "advisor" for t in agent.trials) <= 6
+    assert all(not agent.space.problems(t.params) for t in agent.trials)
 
 
-def test_a_plugin_that_breaks_the_protocol() -> None:
-    agent, _ = study(advisor=FakeAdvisor(lambda request: ZeroDivisionError("oops")))
-    check(agent, ["ZeroDivisionError: oops"])
+@pytest.mark.parametrize("late", LATE)
+def test_a_late_answer_costs_its_deadline_and_no_more(late: str) -> None:
+    (adversary,) = (a for a in adversaries(SPACE, loss, seconds=3.0) if a.name == late)
+    agent, _ = study(advisor=adversary.make(), advisor_deadline=0.2)
+    calls = [c for n in range(20) for c in agent.why(n).calls]
+    assert 2 <= len(calls) <= 5, "the breaker opened"
+    assert all(call.status == "abandoned" for call in calls)
+    assert sum(call.seconds or 0.0 for call in calls) < 0.2 * len(calls) + 2.0
 
 
 def test_good_advice_after_a_bad_answer_is_used_and_both_are_kept() -> None:
@@ -92,8 +117,142 @@ def test_good_advice_after_a_bad_answer_is_used_and_both_are_kept() -> None:
     assert "Your answer cannot be used" in advisor.requests[1].messages[-1].content
 
 
-def test_a_token_cap_is_kept() -> None:
-    advisor = FakeAdvisor(lambda request: [{"lr": 1e-4, "layers": 2}])
-    agent, _ = study(advisor=advisor, budget=Budget(trials=20, tokens=100))
-    assert advisor.requests == []
-    assert "tokens" in str(agent.why(0))
+# ------------------------------------------------------------------------------------------------ orders in texts
+
+
+def hostile(text: str) -> dict[str, Any]:
+    """A study in which every text that anybody can write gives an order."""
+    name = text.replace("\x00", "").strip() or "x"
+    space = Space({"lr": Float(1e-5, 1e-1, log=True), name: Float(0, 1), "opt": Categorical(["sgd", text])})
+    return {"space": space, "task": text, "metric": name}
+
+
+@pytest.mark.parametrize("text", INJECTIONS, ids=range(len(INJECTIONS)))
+def test_no_order_changes_an_action_a_bound_or_a_prompt(text: str, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def gullible(request: Any) -> Any:
+        asked.append(request.messages[-1].content)
+        obeys = next(a for a in adversaries(request.space) if a.name == "gullible").make()
+        return obeys.complete(request, timeout=1)
+
+    def breaks(trial: Any) -> float:
+        if trial.number % 3 == 0:
+            raise RuntimeError(text)
+        return float(trial["lr"])
+
+    given = hostile(text)
+    agent = Agent(
+        **given, engine="random", advisor=FakeAdvisor(gullible), store=tmp_path / "t.db", budget=Budget(trials=20)
+    )
+    before = agent.space.to_dict()
+    agent.tune(breaks)
+    assert len(agent.trials) == 20 and agent.space.to_dict() == before
+    assert all(not agent.space.problems(t.params) for t in agent.trials)
+    assert all(t.params["lr"] <= 0.1 for t in agent.trials)
+    for n in range(20):
+        assert len(str(agent.why(n)).split("Chosen by")) == 2, "no text forges a line"
+    assert asked
+    for content in asked:
+        assert content.count("</data>") == 1 and "<|im_start|>" not in content and "\x1b" not in content
+    agent.close()
+    assert {path.name for path in tmp_path.iterdir()} <= {"t.db", "t.files", "t.db-wal", "t.db-shm"}
+
+
+def test_an_answer_reaches_no_later_prompt_as_an_order() -> None:
+    """Refused candidates are told back to the advisor: their texts are data there too."""
+    (orders,) = (a for a in adversaries(SPACE) if a.name == "orders in the answer")
+    advisor = orders.make()
+    asked: list[Any] = []
+
+    def relay(request: Any) -> Any:
+        asked.append(request)
+        return advisor.complete(request, timeout=1)
+
+    agent, _ = study(advisor=FakeAdvisor(relay), budget=Budget(trials=40))
+    assert len(asked) > 2 and len(agent.trials) == 20 + 20
+    for request in asked:
+        system, user = request.messages[0].content, request.messages[1].content
+        assert not any(order in system for order in INJECTIONS)
+        assert user.count("</data>") == 1 and "\x1b" not in user
+
+
+# ------------------------------------------------------------------------------------------------ two workers
+
+
+class Patient:
+    """An advisor that takes its time, and counts its calls."""
+
+    name, model = "patient", None
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.numbers = seconds, 0
+
+    def complete(self, request: Any, *, timeout: float) -> Any:
+        self.numbers += 1
+        time.sleep(self.seconds)
+        return FakeAdvisor([[{"lr": 1e-3 * self.numbers, "layers": 2}]]).complete(request, timeout=timeout)
+
+
+def test_a_worker_does_not_wait_for_another_ones_question(tmp_path: Path) -> None:
+    advisor = Patient(1.0)
+    agent = Agent(
+        SPACE, metric="loss", engine="random", advisor=advisor, store=tmp_path / "t.db", budget=Budget(trials=12)
+    )
+    gaps: list[float] = []
+    agent.tune(
+        lambda trial: loss(trial.params),
+        workers=3,
+        runner=("local", {"processes": False}),
+        on_start=[lambda a, t: gaps.append(time.monotonic())],
+    )
+    numbers = [c.number for c in agent._store.calls(agent.study_id)]
+    assert len(numbers) == len(set(numbers)) == advisor.numbers, "no question was paid for twice"
+    assert any("another worker's question" in str(agent.why(n)) for n in range(12))
+    # The advisor thinks for a second; the others' trials begin meanwhile.
+    assert sum(b - a < 0.5 for a, b in itertools.pairwise(gaps)) >= 8
+    agent.close()
+    with Store.open(tmp_path / "t.db", read_only=True) as store:
+        found = replay(store, store.studies()[0])
+    assert found.difference is None, str(found.difference)
+
+
+def test_an_overtaken_answer_serves_the_next_trial(tmp_path: Path) -> None:
+    """Two processes on one file: while one asks, the other makes that trial."""
+    path = tmp_path / "t.db"
+    other: list[Agent] = []
+
+    def answers(request: Any) -> Any:
+        if len(fake.requests) == 1:
+            trial = other[0].suggest()
+            assert trial.source == "engine" and "another worker's question" in trial.reason
+            other[0].observe(trial, 0.5)
+        return [{"lr": 2e-3, "layers": 3}]
+
+    fake = FakeAdvisor(answers)
+    given = {"metric": "loss", "engine": "random", "store": path, "budget": Budget(trials=20)}
+    agent = Agent(SPACE, advisor=fake, **given)
+    other.append(Agent(SPACE, advisor=FakeAdvisor(lambda r: pytest.fail("it was asked too")), **given))
+    trial = agent.suggest()
+    assert (trial.number, trial.source, trial.params["lr"]) == (1, "advisor", 2e-3)
+    assert [c.number for c in agent._store.calls(agent.study_id)] == [0]
+    assert agent.why(1).calls and "answered" in str(agent.why(1))
+    other[0].close()
+    agent.close()
+    with Store.open(path, read_only=True) as store:
+        found = replay(store, store.studies()[0])
+    assert found.difference is None, str(found.difference)
+
+
+def test_a_question_of_a_dead_process_is_put_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    given = {"metric": "loss", "engine": "random", "store": path, "budget": Budget(trials=20)}
+    agent = Agent(SPACE, advisor=FakeAdvisor([]), **given)
+    gone = agent._store.begin_consult(agent.study_id, 0, as_of=0, wanted=1, patience=90)
+    with agent._store._connection.write() as db:
+        db.execute("DROP TRIGGER events_stay")
+        db.execute("UPDATE events SET payload = replace(payload, '\"pid\":', '\"pid\":99') WHERE id = ?", [gone])
+    agent.close()
+    agent = Agent(SPACE, advisor=FakeAdvisor([[{"lr": 2e-3, "layers": 3}]]), **given)
+    assert agent.suggest().source == "advisor"
+    agent.close()

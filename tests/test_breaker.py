@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tunewright.agent.consult import FINAL, INTERRUPTED, Breaker, Outcome, consult, outcomes
-from tunewright.agent.records import CallRecord
-from tunewright.agent.testing import ScriptedServer, answer, dead_port, status, torn
+from tunewright.agent import Agent
+from tunewright.agent.consult import Breaker, Outcome, consult
+from tunewright.agent.store import Store
+from tunewright.agent.testing import FakeAdvisor, ScriptedServer, answer, dead_port, status, torn
 from tunewright.engines.parameters import Float
 from tunewright.engines.space import Space
-from tunewright.plugins.hooks import AdviceRequest, Message
+from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Message
 from tunewright.plugins.openai import OpenAIAdvisor
 from tunewright.prompts import answer_type, parse_propose
 
@@ -55,44 +55,21 @@ def test_a_success_forgets_everything() -> None:
     assert breaker.allow(21) is not None and breaker.allow(22) is None
 
 
-@given(st.lists(st.sampled_from(["ok", "busy", "final"]), max_size=80), st.integers(0, 80))
-def test_a_replayed_breaker_is_the_same_breaker(script: list[str], stop: int) -> None:
-    def step(breaker: Breaker, number: int, seen: list[Outcome]) -> str | None:
-        reason = breaker.allow(number)
-        if reason is None:
-            word = script[number]
-            seen.append(Outcome(number, None if word == "ok" else word, word != "final"))
-            breaker.record(seen[-1])
-        return reason
+def test_a_study_that_is_opened_again_has_the_same_breaker(tmp_path: Path) -> None:
+    """One process leaves the advisor alone for as long as another would have."""
 
-    whole, resumed = Breaker(), Breaker()
-    seen: list[Outcome] = []
-    seen_too: list[Outcome] = []
-    for number in range(len(script)):
-        if number == stop:
-            resumed = Breaker.replay(seen_too)
-        assert step(whole, number, seen) == step(resumed, number, seen_too)
+    def asked(sessions: list[int]) -> list[int]:
+        path = tmp_path / f"{len(sessions)}.db"
+        for trials in sessions:
+            dead = FakeAdvisor(lambda request: AdvisorFailed("busy", retryable=False))
+            agent = Agent({"x": Float(0, 1)}, metric="loss", engine="random", advisor=dead, store=path, seed=1)
+            for _ in range(trials):
+                agent.observe(trial := agent.suggest(), trial["x"])
+            agent.close()
+        with Store.open(path, read_only=True) as store:
+            return [call.number or 0 for call in store.calls(store.studies()[0].id)]
 
-
-def _call(id: int, number: int | None, status: Any, error: str | None = None, attempt: int = 1) -> CallRecord:
-    return CallRecord(id, number, attempt, "a", None, "propose", "v1", "h", status, error)
-
-
-def test_stored_calls_become_outcomes() -> None:
-    calls = [
-        _call(6, 3, "open"),
-        _call(4, 2, "failed", "wrong key" + FINAL),
-        _call(1, 0, "failed", "busy"),
-        _call(2, 0, "answered", None, 2),
-        _call(3, 1, "abandoned", "no answer within 60 s"),
-        _call(5, 2, "abandoned", INTERRUPTED),
-        _call(7, None, "failed", "a chat"),
-    ]
-    assert outcomes(calls) == [
-        Outcome(0, None),
-        Outcome(1, "no answer within 60 s"),
-        Outcome(2, "wrong key", retryable=False),
-    ]
+    assert asked([20]) == asked([1, 3, 1, 6, 9]) == [0, 5, 14]
 
 
 # ------------------------------------------------------------------------------------------------ over real HTTP

@@ -95,8 +95,10 @@ class Calls(Base):
         tokens_out: int | None = None,
         usd: float | None = None,
         seconds: float | None = None,
+        tokens_reasoning: int | None = None,
     ) -> CallRecord:
-        """The call's outcome. None means unknown: a refused call that cost nothing says 0.
+        """The call's outcome. None means unknown: a refused call that cost nothing says 0. `tokens_reasoning`, a part
+        of `tokens_out`, is kept with the event.
 
         An ended call stays as it is, but one taken for abandoned accepts its late answer.
         """
@@ -118,7 +120,8 @@ class Calls(Base):
                 db.execute(f"UPDATE llm_calls SET {assignments} WHERE id = :id", {**row, "id": call_id})
                 self._index(db, answer, "answer", study_id, number, call_id)
                 self._index(db, error, "call_error", study_id, number, call_id)
-                self._event(db, study_id, number, "call_ended", {"id": call_id, "status": status})
+                thought = {} if tokens_reasoning is None else {"tokens_reasoning": tokens_reasoning}
+                self._event(db, study_id, number, "call_ended", {"id": call_id, "status": status, **thought})
             return _read(db, "c.id = ?", [call_id])[0]
 
     def calls(self, study_id: int, number: int | None = None) -> list[CallRecord]:
@@ -136,6 +139,11 @@ class Calls(Base):
                 raise FixArgument("there is no such call", field="call", value=call_id, fix="Store.calls(...)")
             sql = "SELECT role, content FROM messages WHERE hash = ?"
             return [tuple(db.execute(sql, [key]).fetchone()) for key in loads(row[0])]
+
+    def committed(self, study_id: int, cap: Literal["tokens", "usd"]) -> float:
+        """What counts against a cap: known costs, and the reservations of calls whose cost is not known (yet)."""
+        with self._connection.read() as db:
+            return self._committed(db, study_id, cap)
 
     def spent(self, study_id: int) -> Spent:
         """Of ended calls: known tokens (in and out), known dollars, and how many calls have no known dollar cost."""
@@ -182,12 +190,15 @@ class Calls(Base):
         if reserve is None:
             fix = f"reserve_{cap}: the call's worst case"
             raise FixArgument("a cap needs a reservation", field=f"reserve_{cap}", fix=fix)
-        sql = f"SELECT coalesce(sum({_USED[cap]}), 0) FROM llm_calls WHERE study = ?"
-        used = db.execute(sql, [study_id]).fetchone()[0]
+        used = self._committed(db, study_id, cap)
         if used + reserve > limit:
             message = f"{used:g} of {limit:g} {cap} are used or reserved and this call may take {reserve:g}"
             facts = {"cap": cap, "limit": limit, "used": used, "reserve": reserve}
             raise CapReached(message, field="budget", fix=f"raise Budget({cap}=...)", **facts)
+
+    def _committed(self, db: Any, study_id: int, cap: str) -> float:
+        sql = f"SELECT coalesce(sum({_USED[cap]}), 0) FROM llm_calls WHERE study = ?"
+        return db.execute(sql, [study_id]).fetchone()[0]
 
     def _store_message(self, db: Any, role: str, content: str) -> str:
         content = self._clean.text(content)

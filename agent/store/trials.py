@@ -11,9 +11,9 @@ from tunewright.agent.records import Owner, ProposalRecord, ProposalStatus, Tria
 from tunewright.agent.store.buffer import Points
 from tunewright.agent.store.calls import Calls
 from tunewright.agent.store.codec import dumps, loads
+from tunewright.agent.store.consults import Consults
 from tunewright.agent.store.metrics import Metrics
 from tunewright.agent.store.owner import is_dead
-from tunewright.agent.store.proposals import Proposals
 from tunewright.agent.store.studies import Studies
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
@@ -24,7 +24,7 @@ _FIELDS = (
 )  # fmt: skip
 
 
-class Trials(Studies, Proposals, Metrics, Calls):
+class Trials(Studies, Consults, Metrics, Calls):
     # ------------------------------------------------------------------------------------------------ creating
 
     def create_trial(

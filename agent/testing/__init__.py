@@ -1,7 +1,8 @@
-"""What tests of a study need instead of a language model: a fake advisor and a scripted HTTP server."""
+"""What tests of a study need instead of a language model: a fake advisor, a scripted HTTP server, and adversaries."""
 
 from __future__ import annotations
 
+from tunewright.agent.testing.adversaries import INJECTIONS, Adversary, adversaries, wire_faults
 from tunewright.agent.testing.fake import FakeAdvisor
 from tunewright.agent.testing.server import (
     Exchange,
@@ -21,10 +22,13 @@ from tunewright.agent.testing.server import (
 )
 
 __all__ = [
+    "INJECTIONS",
+    "Adversary",
     "Exchange",
     "FakeAdvisor",
     "Request",
     "ScriptedServer",
+    "adversaries",
     "answer",
     "dead_port",
     "drip",
@@ -36,4 +40,5 @@ __all__ = [
     "status",
     "torn",
     "truncated",
+    "wire_faults",
 ]
