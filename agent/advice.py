@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tunewright import prompts
@@ -276,10 +277,11 @@ class _Ledger:
     def begin(self, attempt: int, messages: Sequence[Message]) -> int:
         budget, price, prompt = self._budget, self._desk.price, self._question.prompt
         request = self._question.request
-        size = tokens_at_most(messages, request.answer_type)
-        most = request.max_output_tokens or OUTPUT_TOKENS[0]
-        tokens = 0 if price == FREE else size + most
-        usd = None if budget.usd is None or price is None else price.worst(size, most)
+        tokens = usd = None
+        if budget.tokens is not None or budget.usd is not None:
+            size, most = tokens_at_most(messages, request.answer_type), request.max_output_tokens or OUTPUT_TOKENS[0]
+            tokens = (0 if price == FREE else size + most) if budget.tokens is not None else None
+            usd = price.worst(size, most) if budget.usd is not None and price is not None else None
         return self._store.begin_call(
             self._study_id,
             number=self._number,
@@ -288,7 +290,7 @@ class _Ledger:
             model=self._desk.advisor.model,
             prompt=(prompt.name, prompt.version, prompt.hash, f"{prompt.system}\n{prompt.user}"),
             messages=[(m.role, m.content) for m in messages],
-            reserve_tokens=tokens if budget.tokens is not None else None,
+            reserve_tokens=tokens,
             cap_tokens=budget.tokens,
             reserve_usd=usd,
             cap_usd=budget.usd,
@@ -317,5 +319,10 @@ class _Ledger:
 def tokens_at_most(messages: Sequence[Message], kind: type[BaseModel]) -> int:
     """Tokens that a request cannot exceed: tokenizers cut no byte in two, and providers add a frame to each message,
     and the schema."""
-    schema = json.dumps(kind.model_json_schema())
-    return len(schema.encode()) + sum(len(m.content.encode()) + FRAME_TOKENS for m in messages) + FRAME_TOKENS
+    return _schema_size(kind) + sum(len(m.content.encode()) + FRAME_TOKENS for m in messages) + FRAME_TOKENS
+
+
+@lru_cache(maxsize=64)
+def _schema_size(kind: type[BaseModel]) -> int:
+    """In bytes."""
+    return len(json.dumps(kind.model_json_schema()).encode())

@@ -29,8 +29,52 @@ def secret_variables() -> list[str]:
 
 
 def redact(text: str) -> str:
-    for name in secret_variables():
-        value = os.environ.get(name, "")
-        if len(value) >= MIN_LENGTH and value in text:
+    if len(text) < MIN_LENGTH:  # most texts are names, and looking the environment up takes longer than they do
+        return text
+    return SECRET_FORM.sub(MASK, _without_values(text))
+
+
+class Redactor:
+    """Redacts a text that comes in pieces: what may be the beginning of a key is kept back until the rest is known."""
+
+    # The end of a text that a key may go on after, with the word before it that makes it one.
+    _OPEN = re.compile(r"(?:Bearer\s?)?[A-Za-z0-9._~+/=\-]*\Z")
+    _LONGEST = 4_096  # characters that are kept back
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def feed(self, piece: str) -> str:
+        """What can be said by now."""
+        text = _without_values(self._rest + piece)
+        found = self._OPEN.search(text, max(0, len(text) - self._LONGEST))
+        cut = min(found.start() if found else len(text), len(text) - _begun(text))
+        self._rest = text[cut:]
+        return SECRET_FORM.sub(MASK, text[:cut])
+
+    def end(self) -> str:
+        """The rest."""
+        rest, self._rest = self._rest, ""
+        return redact(rest)
+
+
+def _secrets() -> list[str]:
+    return [value for name, value in os.environ.items() if _is_secret(name) and len(value) >= MIN_LENGTH]
+
+
+def _without_values(text: str) -> str:
+    for value in _secrets():
+        if value in text:
             text = text.replace(value, MASK)
-    return SECRET_FORM.sub(MASK, text)
+    return text
+
+
+def _begun(text: str) -> int:
+    """Characters at the end of a text with which one of the secrets begins."""
+    longest = 0
+    for value in _secrets():
+        for size in range(min(len(value) - 1, len(text)), longest, -1):
+            if text.endswith(value[:size]):
+                longest = size
+                break
+    return longest

@@ -117,9 +117,13 @@ class Suggester:
         with self._lock:
             if self._desk is None:
                 return Advice(silence="the study has no advisor")
-            self._sync()
-            found = self._desk.advise("gate", wanted, self._history, self._ask())
-            return self._answer(found) if isinstance(found, Question) else found
+            while True:
+                self._sync()
+                try:
+                    found = self._desk.advise("gate", wanted, self._history, self._ask())
+                except StudyMoved:
+                    continue  # another worker was faster: look again
+                return self._answer(found) if isinstance(found, Question) else found
 
     def question(self, wanted: int) -> Question:
         """Puts a question to the advisor, which a replay answers when it was answered."""

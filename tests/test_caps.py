@@ -140,7 +140,7 @@ def test_a_capped_study_is_derived_again(tmp_path: Path) -> None:
         return Completion('{"candidates": [{"params": {"lr": 0.01, "layers": 2}}]}', tokens_in=900, tokens_out=700)
 
     agent = Agent(
-        SPACE, metric="loss", engine="random", store=tmp_path / "t.db", budget=Budget(trials=40, usd=0.03),
+        SPACE, metric="loss", engine="random", store=tmp_path / "t.db", budget=Budget(trials=40, usd=0.014),
         advisor=FakeAdvisor(answers, model="m"), prices={"fake:m": {"input": 0.5, "output": 2.0}},
     )  # fmt: skip
     agent.tune(lambda trial: trial["lr"] * trial["layers"])

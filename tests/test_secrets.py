@@ -12,6 +12,8 @@ import pytest
 
 from tunewright.agent import Agent, Budget, Float
 from tunewright.agent import testing as scripts
+from tunewright.agent.commands import Command, CommandObjective
+from tunewright.agent.redact import Redactor, redact
 from tunewright.agent.testing import FakeAdvisor, ScriptedServer
 
 CANARY = "sk-canary-9f8e7d6c5b4a39281706f5e4"
@@ -56,6 +58,47 @@ def test_a_model_and_a_training_that_print_the_key(tmp_path, monkeypatch) -> Non
     assert "[redacted]" in (agent.trials[0].error or "")
     agent.close()
     assert CANARY.encode() not in everywhere(tmp_path)
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7, 16, 40, 10_000])
+def test_a_key_in_pieces(piece: int, monkeypatch) -> None:
+    """A key is found wherever a stream is cut, also one that only looks like a key, or holds a space."""
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    monkeypatch.setenv("DB_PASSWORD", "pass word with spaces")
+    keys = f"{CANARY}, Bearer abcdefgh12345678, hf_abcdefgh12345678abcd"
+XX
+    redactor = Redactor()
+    said = "".join(redactor.feed(text[at : at + piece]) for at in range(0, len(text), piece)) + redactor.end()
+    assert said == redact(text) and said.count("[redacted]") == 5
+    redactor = Redactor()
+    assert redactor.feed("loss 0.25 \n") == "loss 0.25 \n", "nothing is kept back without a reason"
+
+
+def test_a_command_that_prints_a_key_in_pieces(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    code = (
+        f"import sys, time\nfor part in ({CANARY[:9]!r}, {CANARY[9:]!r} + chr(10)):\n"
+        "    for out in (sys.stdout, sys.stderr):\n        out.write(part); out.flush()\n    time.sleep(0.2)\nsys.exit(3)"
+    )
+    agent = Agent({"x": Float(0, 1)}, metric="loss", advisor=None, engine="random", store=tmp_path / "t.db")
+    agent.tune(CommandObjective(Command([sys.executable, "-c", code], None, ["x"]), ["loss"], tmp_path), trials=1)
+    assert "[redacted]" in (agent.trials[0].error or "")
+    agent.close()
+    assert b"[redacted]" in everywhere(tmp_path) and CANARY.encode() not in everywhere(tmp_path)
+
+
+def test_an_objective_that_brings_a_key_along(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    brought = CANARY
+
+    def prints(trial) -> float:
+        print("login with", brought, flush=True)
+        return trial["x"]
+
+    agent = Agent({"x": Float(0, 1)}, metric="loss", advisor=None, engine="random", store=tmp_path / "t.db")
+    agent.tune(prints, trials=1, runner=("local", {"processes": True}))
+    agent.close()
+    assert b"login with [redacted]" in everywhere(tmp_path) and CANARY.encode() not in everywhere(tmp_path)
 
 
 def test_tracebacks_of_a_wrong_setup(monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunewright.agent.errors import TrialFailed
-from tunewright.agent.redact import redact, secret_variables
+from tunewright.agent.redact import Redactor, secret_variables
 from tunewright.agent.report import CHANNEL
 from tunewright.agent.runners.limits import check_memory
 from tunewright.agent.runners.output import HEAD, TAIL
@@ -166,13 +167,19 @@ class Sink:
     def __init__(self, path: Path):
         self._path, self._head, self._missing = path, 0, 0
         self._broken = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._redactor = Redactor()
         self._tail: deque[bytes] = deque()
         self._kept = 0
         self.last = ""  # the last line that holds something
 
     def write(self, data: bytes) -> None:
+        self._keep(self._redactor.feed(self._decoder.decode(data)))
+
+    def _keep(self, text: str) -> None:
+        data = text.encode()
         if self._head < HEAD:
-            self._append(redact(data.decode("utf-8", "replace")))
+            self._append(data)
             self._head += len(data)
         else:
             self._tail.append(data)
@@ -181,19 +188,20 @@ class Sink:
                 dropped = len(self._tail.popleft())
                 self._kept -= dropped
                 self._missing += dropped
-        if lines := [line for line in data[-4096:].decode("utf-8", "replace").splitlines() if line.strip()]:
-            self.last = redact(lines[-1].strip())[-300:]
+        if lines := [line for line in text[-4096:].splitlines() if line.strip()]:
+            self.last = lines[-1].strip()[-300:]
 
     def close(self) -> None:
+        self._keep(self._redactor.feed(self._decoder.decode(b"", final=True)) + self._redactor.end())
         gap = f"\n... {self._missing} bytes were left out here ...\n" if self._missing else ""
-        self._append(gap + redact(b"".join(self._tail).decode("utf-8", "replace")))
+        self._append(gap.encode() + b"".join(self._tail))
 
-    def _append(self, text: str) -> None:
+    def _append(self, data: bytes) -> None:
         if self._broken:
             return
         try:
             with self._path.open("ab") as file:
-                file.write(text.encode())
+                file.write(data)
         except OSError:
             self._broken = True
 

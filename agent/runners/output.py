@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunewright.agent.redact import redact
+
 HEAD = TAIL = 2**20
 _GAP = "\n... {missing} bytes were left out here ...\n"
 
@@ -40,3 +42,12 @@ class BoundedFile:
             file.seek(HEAD)
             file.write(gap + tail)
             file.truncate()
+
+    def redact(self) -> None:
+        """Takes keys out, where an objective brought one along and printed it."""
+        try:
+            kept = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return
+        if (clean := redact(kept)) != kept:
+            self.path.write_text(clean, encoding="utf-8", errors="surrogateescape")

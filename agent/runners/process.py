@@ -20,6 +20,7 @@ from tunewright.agent.trial import Trial
 from tunewright.engines.errors import TunewrightError
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+OUTPUT = ("stdout.txt", "stderr.txt")
 POLL = 0.2  # seconds between two looks at memory and output
 WIND_UP = 10.0  # seconds that an objective has to end after a verdict
 START = 60.0  # seconds that a worker has to start, beside its trial's
@@ -58,6 +59,8 @@ class WorkerProcess:
         finally:
             if not self._idle:  # it may be in the middle of its trial, and would take the next one for an answer
                 self.kill()
+            for name in OUTPUT:
+                BoundedFile(trial.folder / name).redact()
         if kind == "error":
             raise TrialFailed(rest[0])
         return cloudpickle.loads(rest[0])
@@ -118,7 +121,7 @@ class WorkerProcess:
     def _converse(self, connection: Connection, trial: Trial, timeout: float | None, memory: int | None) -> Any:
         """Answers the worker until it has the outcome; keeps the limits meanwhile."""
         verdict, ends = None, None if timeout is None else time.monotonic() + timeout + START
-        files = [BoundedFile(trial.folder / name) for name in ("stdout.txt", "stderr.txt")]
+        files = [BoundedFile(trial.folder / name) for name in OUTPUT]
         while True:
             if connection in wait([connection, self._process.sentinel], POLL):
                 message = connection.recv()
