@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ROOMS = agent engines plugins prompts
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types layers wheel clean
+.PHONY: demo test mutations lint types layers wheel clean
 
 # Some systems ship venv without the pip that it wants to copy; theirs can fill the folder instead.
 $(VENV)/.made:
@@ -34,6 +34,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2 -q
+
+# A hundred thousand mutated answers of a model through whole studies: half an hour, and no part of `test`.
+mutations: $(VENV)/.dev
+	@$(BIN)/python tests/mutations.py 100000
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def test_a_key_in_pieces(piece: int, monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", CANARY)
     monkeypatch.setenv("DB_PASSWORD", "pass word with spaces")
     keys = f"{CANARY}, Bearer abcdefgh12345678, hf_abcdefgh12345678abcd"
-XX
+    text = f"at {keys}\n{'=' * 9000}{CANARY} pass word with spaces."
     redactor = Redactor()
     said = "".join(redactor.feed(text[at : at + piece]) for at in range(0, len(text), piece)) + redactor.end()
     assert said == redact(text) and said.count("[redacted]") == 5
@@ -78,7 +78,8 @@ def test_a_command_that_prints_a_key_in_pieces(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", CANARY)
     code = (
         f"import sys, time\nfor part in ({CANARY[:9]!r}, {CANARY[9:]!r} + chr(10)):\n"
-        "    for out in (sys.stdout, sys.stderr):\n        out.write(part); out.flush()\n    time.sleep(0.2)\nsys.exit(3)"
+        "    for out in (sys.stdout, sys.stderr):\n        out.write(part); out.flush()\n"
+        "    time.sleep(0.2)\nsys.exit(3)"
     )
     agent = Agent({"x": Float(0, 1)}, metric="loss", advisor=None, engine="random", store=tmp_path / "t.db")
     agent.tune(CommandObjective(Command([sys.executable, "-c", code], None, ["x"]), ["loss"], tmp_path), trials=1)
