@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -155,21 +155,31 @@ class AdviceDesk:
 
     def answer(self, question: Question) -> Advice:
         """Has it answered, which takes at most the deadline, and stores what came."""
-        space, number = self.view.space, question.number
-        ledger = _Ledger(self._store, self._study_id, number, self, question, self._budget)
+        space, wanted = self.view.space, question.wanted
         try:
-            done = consult(
-                self.advisor,
-                question.request,
-                parse=lambda text: parse_propose(text, space, question.wanted),
-                ledger=ledger,
-                deadline=self._deadline,
-                sleep=self.sleep,
+            done = self.consult(
+                question.number, question.prompt, question.request, lambda text: parse_propose(text, space, wanted)
             )
         except BaseException:
             self._store.end_consult(self._study_id, question.id, error=INTERRUPTED, retryable=True)
             raise
         return self._keep(question, done)
+
+    def consult(
+        self, number: int | None, prompt: Prompt, request: AdviceRequest, parse: Callable[[str], Any]
+    ) -> Consultation:
+        """One question of any prompt under the study's caps and deadline; every attempt is stored with `number`."""
+        if self._budget.tokens is not None or self._budget.usd is not None:
+            size = tokens_at_most(request.messages, request.answer_type)
+            request = replace(request, max_output_tokens=self._most_output(size))
+        return consult(
+            self.advisor,
+            request,
+            parse=parse,
+            ledger=_Ledger(self._store, self._study_id, number, self, prompt, request, self._budget),
+            deadline=self._deadline,
+            sleep=self.sleep,
+        )
 
     def _request(self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked) -> AdviceRequest:
         space = self.view.space
@@ -196,10 +206,7 @@ class AdviceDesk:
         static, changing = render(facts)
         system, user = prompt.render(study=static, history=changing)
         messages = (Message("system", system), Message("user", user))
-        kind = answer_type(space, wanted)
-        capped = self._budget.tokens is not None or self._budget.usd is not None
-        most = self._most_output(tokens_at_most(messages, kind)) if capped else None
-        return AdviceRequest(prompt.name, messages, kind, space, facts, most)
+        return AdviceRequest(prompt.name, messages, answer_type(space, wanted), space, facts)
 
     def _most_output(self, tokens_in: int) -> int:
         """The largest of OUTPUT_TOKENS that the caps have room for; the smallest where they have none, to be refused
@@ -270,13 +277,21 @@ class AdviceDesk:
 class _Ledger:
     """One consultation's attempts as rows of the store, each reserved at its worst case."""
 
-    def __init__(self, store: Store, study_id: int, number: int, desk: AdviceDesk, question: Question, budget: Budget):
+    def __init__(
+        self,
+        store: Store,
+        study_id: int,
+        number: int | None,
+        desk: AdviceDesk,
+        prompt: Prompt,
+        request: AdviceRequest,
+        budget: Budget,
+    ):
         self._store, self._study_id, self._number = store, study_id, number
-        self._desk, self._question, self._budget = desk, question, budget
+        self._desk, self._prompt, self._request, self._budget = desk, prompt, request, budget
 
     def begin(self, attempt: int, messages: Sequence[Message]) -> int:
-        budget, price, prompt = self._budget, self._desk.price, self._question.prompt
-        request = self._question.request
+        budget, price, prompt, request = self._budget, self._desk.price, self._prompt, self._request
         tokens = usd = None
         if budget.tokens is not None or budget.usd is not None:
             size, most = tokens_at_most(messages, request.answer_type), request.max_output_tokens or OUTPUT_TOKENS[0]

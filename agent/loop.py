@@ -94,7 +94,8 @@ class StudyWork:
         self._on_start, self._callbacks = told  # before a trial runs, and after
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._scheduled = agent.config.get("scheduler") is not None
-        self._lock = threading.Lock()  # one worker at a time asks for its next trial
+        self._lock = threading.Lock()  # of the two counts
+        self._held = 0  # trials of this call that workers are asking for
         self._over = False
         self._ended = threading.Event()  # a trial of this run ended since it was last cleared
 
@@ -104,32 +105,43 @@ class StudyWork:
         While the scheduler can start nothing before a trial that runs has a result, it waits for one: of this run, or
         of another process.
         """
-        with self._lock:
-            while not self._over and (self._deadline is None or time.monotonic() < self._deadline):
-                self._ended.clear()
+        while not self._over and (self._deadline is None or time.monotonic() < self._deadline):
+            self._ended.clear()
+            with self._lock:
                 if self._left == 0 and not self._scheduled:
                     break
-                try:
-                    return self._count(self._agent._next(fresh=self._left != 0))
-                except (BudgetSpent, SpaceExhausted):
+                fresh = self._left != 0
+                self._hold(1 if fresh else 0)
+            begun = 0
+            try:
+                trial = self._agent._next(fresh=fresh)
+                begun = int(not self._scheduled or (trial.resume_from is None and trial.attempt == 1))
+                trial._stops = True
+                return trial
+            except (BudgetSpent, SpaceExhausted):
+                if fresh or not self._held:
                     break
-                except AwaitTrials as waiting:
-                    if self._agent._by_hand & set(waiting.data["running"]):
-                        raise  # nobody will bring those to an end while this waits
-                    self._ended.wait(POLL)
-            self._over = True
-            return None
+                self._ended.wait(POLL)  # another worker may not use up what it holds
+            except AwaitTrials as waiting:
+                if self._agent._by_hand & set(waiting.data["running"]):
+                    raise  # nobody will bring those to an end while this waits
+                self._ended.wait(POLL)
+            finally:
+                with self._lock:
+                    self._hold(-1 if fresh else 0, begun)
+        self._over = True
+        return None
+
+    def _hold(self, more: int, begun: int = 0) -> None:
+        """Keeps one of this call's trials for a worker that asks, which may take as long as an advisor thinks; `begun`
+        is what it took in the end."""
+        self._held += more
+        if self._left is not None:
+            self._left -= more + begun
 
     def stop(self) -> None:
         # A plain flag: this is called by signal handlers, at any moment, also inside the event's own lock.
         self._over = True
-
-    def _count(self, trial: Trial) -> Trial:
-        begins = trial.resume_from is None and trial.attempt == 1
-        if self._left and (begins or not self._scheduled):
-            self._left -= 1
-        trial._stops = True
-        return trial
 
     def run(self, trial: Trial, execute: Callable[[Trial], Any] | None = None) -> None:
         """One trial to its end in this thread. An exception fails the trial; an interrupt hands it back."""

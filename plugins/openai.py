@@ -103,7 +103,7 @@ class OpenAIAdvisor:
             cause = error.__cause__
             if isinstance(cause, AdvisorFailed):  # openai 2 wraps what its HTTP client raises
                 return self._scrubbed(cause)
-            never_there = {"completion": UNBILLED} if "Connect" in type(cause).__name__ else {}
+            never_there: dict[str, Any] = {"completion": UNBILLED} if "Connect" in type(cause).__name__ else {}
             return self._scrubbed(
                 AdvisorFailed(
                     f"cannot reach {self._url}: {type(cause).__name__}: {cut(str(cause))}",

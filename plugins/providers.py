@@ -88,7 +88,8 @@ def refused(
     error_code: str | None = None,
 ) -> AdvisorFailed:
     """The failure behind a status code, with what to change. `key` and `address` name environment variables."""
-    here, paid = f"{where} answered {code}", {"completion": UNBILLED} if code < 500 else {}
+    here = f"{where} answered {code}"
+    paid: dict[str, Any] = {"completion": UNBILLED} if code < 500 else {}
     if code == 401:
         # The server's own words are left out: some repeat the key.
         words = "refused the key" if has_key else "wants a key"

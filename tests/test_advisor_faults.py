@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -121,10 +122,10 @@ def test_good_advice_after_a_bad_answer_is_used_and_both_are_kept() -> None:
 
 
 def hostile(text: str) -> dict[str, Any]:
-    """A study in which every text that anybody can write gives an order."""
-    name = text.replace("\x00", "").strip() or "x"
+    """A study in which every text that anybody can write gives an order. Names of parameters are words."""
+    name = "_".join(["x", *re.findall(r"[A-Za-z0-9]+", text)])
     space = Space({"lr": Float(1e-5, 1e-1, log=True), name: Float(0, 1), "opt": Categorical(["sgd", text])})
-    return {"space": space, "task": text, "metric": name}
+    return {"space": space, "task": text, "metric": text}
 
 
 @pytest.mark.parametrize("text", INJECTIONS, ids=range(len(INJECTIONS)))
@@ -132,7 +133,7 @@ def test_no_order_changes_an_action_a_bound_or_a_prompt(text: str, tmp_path: Pat
     asked: list[str] = []
 
     def gullible(request: Any) -> Any:
-        asked.append(request.messages[-1].content)
+        asked.append(request.messages[1].content)
         obeys = next(a for a in adversaries(request.space) if a.name == "gullible").make()
         return obeys.complete(request, timeout=1)
 

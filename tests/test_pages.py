@@ -77,3 +77,13 @@ def test_the_example_engine_of_the_contributing_page_meets_the_contract(tmp_path
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_code_of_the_advisors_page_runs(tmp_path: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "advisors.md").read_text(), re.S)
+    own, adversaries = (next(block for block in code if word in block) for word in ("class Halves", "adversaries("))
+    trials = "for _ in range(5):\n    agent.observe(trial := agent.suggest(), trial['x'])\n"
+    for block in (own + trials, adversaries):
+        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 12 and "worst point" in done.stdout

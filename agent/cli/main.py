@@ -80,7 +80,7 @@ def demo(trials: int, store: Path, as_json: bool) -> None:
 @click.option("--store", type=click.Path(path_type=Path), help="The study file, instead of the one FILE names.")
 @click.option("--study", help="The study's name, instead of the one FILE names.")
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many trials of this run.")
-@click.option("--advisor", help='"rules", "openai:MODEL", or "none".')
+@click.option("--advisor", help='"rules", "openai:MODEL", "langchain:PROVIDER:MODEL", or "none".')
 @click.option("--engine", help="An engine's name; see `tunewright plugins`.")
 @click.option("--workers", type=click.IntRange(1), help="Trials at once.")
 @json_option

@@ -30,7 +30,7 @@ METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
 TOP = (
     *("advisor", "advisor_deadline", "budget", "command", "constraints", "description", "early_terminate", "engine"),
     *("fidelity", "gpus", "memory", "method", "metric", "name", "objective", "objectives", "parameters", "program"),
-    *("project", "run_cap"),
+    *("prices", "project", "run_cap"),
     *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
 )
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
@@ -114,6 +114,9 @@ def _study(path: Path, data: Any) -> StudyFile:
         arguments["task"] = str(data["task"])
     if "advisor" in data:
         arguments["advisor"] = None if data["advisor"] in (None, "none") else data["advisor"]
+    if data.get("prices") is not None:
+        prices = data["prices"]
+        arguments["prices"] = path.parent / prices if isinstance(prices, str) else prices
     arguments["budget"] = _budget(data)
     arguments["study"] = str(data.get("study") or data.get("name") or path.stem)
     if data.get("store"):
