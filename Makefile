@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2 -q
 
-# A hundred thousand mutated answers of a model through whole studies: half an hour, and no part of `test`.
+# A hundred thousand mutated answers of a model through consultations and store: minutes, and no part of `test`.
 mutations: $(VENV)/.dev
 	@$(BIN)/python tests/mutations.py 100000
 

@@ -86,7 +86,7 @@ class LangChainAdvisor:
     def _read(self, request: AdviceRequest, message: Any) -> Completion:
         if not isinstance(message, AIMessage):
             raise AdvisorFailed(f"{self._provider} gave {type(message).__name__}, not a message", retryable=False)
-        usage: Mapping[str, Any] = message.usage_metadata or {}  # type: ignore[assignment]
+        usage: Mapping[str, Any] = message.usage_metadata or {}
         about = message.response_metadata
         named = about.get("model_name") or about.get("model")
         text = _text(message)

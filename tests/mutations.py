@@ -14,12 +14,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int
-from tunewright.agent.consult import Breaker
 from tunewright.agent.testing import INJECTIONS, FakeAdvisor
 from tunewright.engines.space import Space
 
@@ -35,7 +35,7 @@ SPACE = Space(
     },
     ["layers * batch <= 1024"],
 )
-STATUSES = ("open", "rejected", "expired")
+STATUSES = ("open", "rejected")
 PIECES = (
     *('"', "{", "}", "[", "]", ",", ":", "null", "NaN", "Infinity", "1e999", "true", "-", "0", "\\", "\\ud800", "\x00"),
     *("'", "9" * 330, "```json\n", '{"stance": "propose"}', '"candidates"', "1.0", "6.0000000001", "\u202e", "\n\n"),
@@ -90,18 +90,16 @@ def _changed(rng: random.Random, data: Any) -> Any:
 
 
 def through_a_study(answers: Iterator[str]) -> Counter[str]:
-    """How many candidates were kept as what, over one study's questions. Raises AssertionError at the first
-    configuration that is not valid."""
+    """How many candidates were kept as what, over one study's questions: all that a consultation does but making its
+    words, which are the same each time. Raises AssertionError at the first configuration that is not valid."""
     advisor = FakeAdvisor(answers)
     agent = Agent(SPACE, metric="loss", engine="random", advisor=advisor, store=None, budget=Budget(trials=10_000))
-    assert agent._desk is not None
-    agent._desk._breaker = Breaker(after=sys.maxsize)  # it would leave such an advisor alone
-    silence = ""
-    while "no answer left" not in silence:
-        silence = agent.ideas().silence or ""
-        for proposal in agent._store.proposals(agent.study_id, status="open"):
-            # The next question must be put, whatever this one brought.
-            agent._store.update_proposals({proposal.id or 0: ("expired", "looked at")})
+    desk, put = agent._desk, agent._suggester.question(3)
+    assert desk is not None
+    while "no answer left" not in (desk.answer(put).silence or ""):
+        began = agent._store.begin_consult(agent.study_id, 0, as_of=0, wanted=3, patience=1.0)
+        assert began is not None
+        put = replace(put, id=began)
     counts: Counter[str] = Counter()
     for proposal in agent._store.proposals(agent.study_id):
         assert proposal.by == "advisor" and proposal.status in STATUSES
@@ -125,9 +123,7 @@ def main() -> None:
         counts += through_a_study(mutated(rng) for _ in range(size))
         if counts["answers"] % 5_000 == 0:
             print(f"{counts['answers']:,} so far, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(
-        f"{counts['answers']:,} mutated answers in {time.monotonic() - began:.0f} s: {counts['expired']:,} candidates"
-    )
+    print(f"{counts['answers']:,} mutated answers in {time.monotonic() - began:.0f} s: {counts['open']:,} candidates")
     print(
         f"reached the store as configurations, all valid; {counts['rejected']:,} were kept as rejected, with a reason"
     )
