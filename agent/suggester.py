@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk, Question
 from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
@@ -26,13 +24,14 @@ from tunewright.agent.lineup import Asked, Choice, Lineup
 from tunewright.agent.records import ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
+from tunewright.agent.start import default_start, trial_seed
 from tunewright.agent.store import current_owner
 from tunewright.agent.trust import UNTRIED
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import SpaceExhausted
 from tunewright.engines.schedulers import Begun, Clone, New, Resume
 from tunewright.engines.types import Observation, Proposal, State
-from tunewright.plugins.hooks import KnowsDefaults, Source
+from tunewright.plugins.hooks import Source
 
 USER = Source("user")
 CANDIDATES_WANTED = 3  # of one call past the seeds
@@ -55,10 +54,10 @@ class _Draft:
 
 
 class _Turn(threading.local):
-    """What one worker's turn stands on: the question that it had answered, the last event about any that it heard."""
+    """What one worker's turn stands on."""
 
-    put: Question | None = None
-    heard: int | None = None
+    put: Question | None = None  # the question that it had answered
+    heard: int | None = None  # the last event about any question
 
 
 class Suggester:
@@ -134,8 +133,7 @@ class Suggester:
 
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""
-        index = self._store.next_ask_index(self._study_id)
-        return self._lineup.ask(index, self._history.pending(self._strict))
+        return self._lineup.ask(self._store.next_ask_index(self._study_id), self._history.pending(self._strict))
 
     def _answer(self, question: Question) -> Advice:
         """Lets other workers go on while the advisor thinks."""
@@ -273,30 +271,12 @@ class Suggester:
         return self._arbitrate(asked, index, None)
 
     def _default(self) -> _Draft | None:
-        """Trial 0: the user's defaults, completed by what the advisor knows of library defaults.
-
-        In strict mode the user's alone, so that it is the same trial as without an advisor.
-        """
-        space = self._view.space
-        known: Mapping[str, Any] = {}
-        advisor = self._desk.advisor if self._desk else None
-        if not self._strict and isinstance(advisor, KnowsDefaults):
-            try:
-                known = dict(advisor.defaults(space, self._task))
-            except Exception:  # a plugin's fault must not keep a study from starting; the engine goes first
-                known = {}
-        params = space.default(known)
-        if params is None:
+        """Trial 0. In strict mode from the user's defaults alone: the same trial as without an advisor."""
+        advisor = self._desk.advisor if self._desk and not self._strict else None
+        start = default_start(self._view.space, advisor, self._task)
+        if start is None:
             return None
-        users = [n for n in params if space.parameters[n].default is not None]
-        advised = [n for n in params if n in known and n not in users]
-        told = [f"{', '.join(users)} by the user"] if users else []
-        if advised and advisor is not None:
-            told.append(f"{', '.join(advised)} by {settings.label(advisor)}")
-        if len(users) + len(advised) < len(params):
-            told.append("the rest in the middle of its range")
-        decision = Decision("default", f"the default configuration: {'; '.join(told)}")
-        return _Draft(decision, params, USER.name, defaults=advised)
+        return _Draft(Decision("default", start.reason), start.params, USER.name, defaults=start.advised)
 
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> _Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
@@ -412,8 +392,3 @@ class Suggester:
             taken_id=draft.taken_id,
             queue_id=draft.queue_id,
         )
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """The seed handed to trial `number`: independent streams of one study seed, below 2**31."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)

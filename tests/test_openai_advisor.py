@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from pydantic import BaseModel, Field
 from tunewright.agent.testing import (
     ScriptedServer,
     answer,
+    dead_port,
     prose,
     status,
+    truncated,
 )
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Float
@@ -206,15 +209,70 @@ def test_another_bad_request_is_not_about_the_form(advisor_at: Any) -> None:
     assert not error.retryable and "context length exceeded" in str(error) and len(server.requests) == 1
 
 
+def test_a_server_that_breaks_over_a_grammar_is_asked_for_json(advisor_at: Any) -> None:
+    with ScriptedServer([status(500, message="failed to parse grammar"), ABSTAIN]) as server:
+        assert json.loads(advisor_at(server).complete(REQUEST, timeout=5).text) == ABSTAIN
+    assert server.requests[1].body["response_format"] == {"type": "json_object"}
+
+
+BOUNDED = replace(REQUEST, max_output_tokens=900)
+
+
+def test_the_callers_limit_is_sent_by_the_name_that_the_server_takes_and_that_is_remembered(advisor_at: Any) -> None:
+    old = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    with ScriptedServer([status(400, message=old), ABSTAIN]) as server:
+        advisor = advisor_at(server)
+        for _ in range(2):
+            advisor.complete(BOUNDED, timeout=5)
+    limits = [{k: v for k, v in asked.body.items() if k.startswith("max_")} for asked in server.requests]
+    assert limits == [{"max_tokens": 900}, {"max_completion_tokens": 900}, {"max_completion_tokens": 900}]
+    assert all({"temperature", "reasoning_effort"}.isdisjoint(asked.body) for asked in server.requests)
+
+
+@pytest.mark.usefixtures("responses_api")
+def test_openai_itself_always_has_a_limit(advisor_at: Any) -> None:
+    with ScriptedServer([ABSTAIN]) as server:
+        advisor = advisor_at(server)
+        advisor.complete(REQUEST, timeout=5)
+        advisor.complete(BOUNDED, timeout=5)
+    assert [asked.body["max_output_tokens"] for asked in server.requests] == [16_384, 900]
+    assert {"temperature", "reasoning"}.isdisjoint(server.requests[0].body)
+
+
+def test_a_cut_off_answer_tells_whose_limit_it_was(advisor_at: Any) -> None:
+    with ScriptedServer([truncated()]) as server:
+        advisor = advisor_at(server)
+        assert "num_ctx" in str(failure(advisor))
+        with pytest.raises(AdvisorFailed, match="900 tokens, which is what the cap"):
+            advisor.complete(BOUNDED, timeout=5)
+
+
+def test_only_openais_own_models_have_listed_prices(monkeypatch: pytest.MonkeyPatch, advisor_at: Any) -> None:
+    assert OpenAIAdvisor("gpt-5-mini").priced_as == "openai:gpt-5-mini"
+    for url in ("http://127.0.0.1:9/v1", "https://eu.api.openai.com/v1", "https://api.openai.com.evil.example/v1"):
+        assert advisor_at(url).priced_as is None
+
+
+@pytest.mark.parametrize(("code", "usd"), [(429, 0.0), (400, 0.0), (401, 0.0), (500, None), (503, None)])
+def test_a_refused_request_is_known_to_cost_nothing(advisor_at: Any, code: int, usd: float | None) -> None:
+    with ScriptedServer([status(code)]) as server:
+        paid = failure(advisor_at(server)).data.get("completion")
+    assert (paid.usd if paid else None) == usd
+    assert failure(advisor_at(f"http://127.0.0.1:{dead_port()}/v1")).data["completion"].usd == 0.0
+
+
 # ------------------------------------------------------------------------------------------------ good answers
 
 
 def test_usage_and_request_id(advisor_at: Any) -> None:
-    usage = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 0}}
+    usage = {
+        "prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 3},
+    }  # fmt: skip
     with ScriptedServer([answer("{}", usage), "{}", answer("{}", {"prompt_tokens": "many"})]) as server:
         advisor = advisor_at(server)
         known, unknown, odd = (advisor.complete(REQUEST, timeout=5) for _ in range(3))
-    assert (known.tokens_in, known.tokens_cached, known.tokens_out) == (10, 0, 4)
+    assert (known.tokens_in, known.tokens_cached, known.tokens_out, known.tokens_reasoning) == (10, 0, 4, 3)
     assert known.request_id == "req-scripted" and known.model == "some-model"
     for completion in (unknown, odd):
         assert completion.tokens_in is completion.tokens_cached is completion.tokens_out is completion.usd is None

@@ -1,0 +1,49 @@
+"""What a trial starts from: the default configuration where it is the first, and its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.agent.settings import label
+from tunewright.engines.space import Space
+from tunewright.engines.types import Params
+from tunewright.plugins.hooks import Advisor, KnowsDefaults
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """`advised` names the parameters whose value the advisor knew."""
+
+    params: Params
+    reason: str
+    advised: Sequence[str]
+
+
+def default_start(space: Space, advisor: Advisor | None, task: str | None) -> Start | None:
+    """The user's defaults, completed by what the advisor knows of library defaults; None where there are none."""
+    known: Mapping[str, Any] = {}
+    if isinstance(advisor, KnowsDefaults):
+        try:
+            known = dict(advisor.defaults(space, task))
+        except Exception:  # a plugin's fault must not keep a study from starting; the engine goes first
+            known = {}
+    params = space.default(known)
+    if params is None:
+        return None
+    users = [n for n in params if space.parameters[n].default is not None]
+    advised = [n for n in params if n in known and n not in users]
+    told = [f"{', '.join(users)} by the user"] if users else []
+    if advised and advisor is not None:
+        told.append(f"{', '.join(advised)} by {label(advisor)}")
+    if len(users) + len(advised) < len(params):
+        told.append("the rest in the middle of its range")
+    return Start(params, f"the default configuration: {'; '.join(told)}", advised)
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed handed to trial `number`: independent streams of one study seed, below 2**31."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
