@@ -88,7 +88,8 @@ class Why:
         lines = []
         for call in self.calls:
             who = f"{call.advisor}:{call.model}" if call.model else call.advisor
-            cost = [] if call.tokens_in is None else [f"{call.tokens_in} + {call.tokens_out or 0} tokens"]
+            cached = f" ({call.tokens_cached} cached)" if call.tokens_cached else ""
+            cost = [] if call.tokens_in is None else [f"{call.tokens_in}{cached} + {call.tokens_out or 0} tokens"]
             cost += [] if call.seconds is None else [f"{call.seconds:.2f} s"]
             cost += ["cost unknown"] if call.usd is None else [f"{call.usd:.4f} USD"]
             lines.append(

@@ -211,7 +211,7 @@ class _Knowledge:
         """Obeys the last "NAME = NUMBER" of a text in the request that asks for one."""
         text = "\n".join(message.content for message in request.messages)
         points = self.random(request, n)
-        for name, number in re.findall(r"with (\w+) = ([0-9.e+-]+)", text)[-1:]:
+        for name, number in re.findall(r"with (\w+) = (\d+(?:\.\d+)?)", text)[-1:]:
             points = [{**point, name: float(number)} for point in points]
         return points
 
