@@ -56,14 +56,19 @@ def noise(y: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(bends)) / math.sqrt(1.5))
 
 
-def smooth(y: np.ndarray, width: int) -> np.ndarray:
-    """Running median of an odd width, ends repeated, then a running mean of it: spikes vanish, steps stay."""
+def medians(y: np.ndarray, width: int) -> np.ndarray:
+    """(n,) running medians of an odd width, ends repeated: spikes vanish, steps stay where they are."""
     width = max(1, width | 1)
     if width == 1 or len(y) < 3:
         return y
     padded = np.pad(y, width // 2, mode="edge")
-    medians = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
-    padded = np.pad(medians, width // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+
+
+def smooth(y: np.ndarray, width: int) -> np.ndarray:
+    """(n,) running means of the running medians."""
+    width = max(1, width | 1)
+    padded = np.pad(medians(y, width), width // 2, mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, width).mean(axis=1)
 
 

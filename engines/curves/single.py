@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from tunewright.engines.curves.shapes import Shape
-from tunewright.engines.curves.signal import Signal, calm, falling, noise, smooth, spread, swing, trend
+from tunewright.engines.curves.signal import Signal, calm, falling, medians, noise, smooth, spread, swing, trend
 
 FEWEST = 5  # reports below which only a value that is not finite says anything
 FEW = 10  # reports below which a trend must be plain to be called one
@@ -64,16 +64,18 @@ def thrown_off(signal: Signal) -> Finding | None:
     if n < width + least:
         return None
     # The cut with the highest floor after it above the median just before it.
-    floors = np.minimum.accumulate(smooth(y, 3)[::-1])[::-1]
+    floors = np.minimum.accumulate(medians(y, 3)[::-1])[::-1]
     before = np.median(np.lib.stride_tricks.sliding_window_view(y, width), axis=1)  # [k]: of y[k : k + width]
     cuts = np.arange(width, n - least + 1)
     lost = floors[cuts] - before[cuts - width]
-    at, best = int(cuts[np.argmax(lost)]), float(lost.max())
-    if best <= 0:
-        return None
-    jump_from = y[max(0, at - 2 - n // 30) : at].min()
-    scale = max(_range(y[:at], y[:at]), 4 * noise(y[at:]))
-    if best < THROWN * scale or float(y[at:].min()) - jump_from < 0.6 * best or _last_low(y) > at:
+    best = float(lost.max())
+    at = int(cuts[np.argmax(lost >= 0.8 * best)])  # the first of those that are about as good
+    scale = _range(y[:at], y[:at])
+    start, low, end = float(y[0]), float(y[:at].min()), float(np.median(y[at:]))
+    at_once = float(y[at : at + 2].max()) - float(y[max(0, at - 2) : at].min())
+    # Either all that was gained is lost again, or far more than ever moved; slow decay is another trouble.
+    lost_all = best >= max(THROWN * scale, 4 * noise(y[at:])) and start - low >= 0.5 * best
+    if not (lost_all or best >= GROWN * scale) or at_once < THROWN * (end - low) or _last_low(y) > at:
         return None
     words = f"{signal.name} jumped from {signal.value(float(np.median(y[max(0, at - 3) : at])))} to"
     words += f" {signal.value(y[at])} at step {signal.at(at)} and never came back"
@@ -121,9 +123,10 @@ def overfitting(signal: Signal, training: Signal | None) -> Finding | None:
     last = max(2, after // 4)
     risen = float(y[-last:].mean() - flat[turn])
     gained = max(float(np.median(y[: max(1, n // 20)])) - float(flat[turn]), 0.0)
-    if gained < 2 * sigma:  # worse from the first report on: noise alone must be far from it
-        sigma = math.sqrt(last) * spread(y - flat)
-    if risen < 4 * sigma / math.sqrt(last) or risen < 0.08 * gained or risen > 4 * max(gained, 4 * sigma):
+    least = max(0.12 * gained, 0.01 * abs(float(flat[turn])), 4 * sigma / math.sqrt(last))
+    if gained < max(2 * sigma, 0.02 * abs(float(flat[turn]))):  # worse from the start on: plain, or nothing
+        least = max(0.1 * abs(float(flat[turn])), 4 * spread(y - flat))
+    if risen < least or risen > 4 * max(gained, least):
         return None
     change, error = trend(signal.steps[turn:], y[turn:])
     if change < ERRORS * error or change < 0.4 * risen:
@@ -176,8 +179,8 @@ def _since(y: np.ndarray) -> int:
 
 
 def _last_low(y: np.ndarray) -> int:
-    """The lowest of the points that are low in a lasting way: of running medians of three."""
-    return int(np.argmin(smooth(y, 3))) if len(y) > 4 else int(np.argmin(y))
+    """The lowest of the points that are low in a lasting way."""
+    return int(np.argmin(medians(y, 3))) if len(y) > 4 else int(np.argmin(y))
 
 
 def _range(before: np.ndarray, y: np.ndarray) -> float:
