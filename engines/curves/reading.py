@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tunewright.engines.curves import networks, single
+from tunewright.engines.curves.forecast import forecast
 from tunewright.engines.curves.shapes import Reading, Shape
 from tunewright.engines.curves.signal import Signal, signal
 from tunewright.engines.types import Point
 
+_ENDED = (Shape.DIVERGED, Shape.EXPLODING)
 _TRAINING = re.compile(r"(^|[^a-z])(train|training|tr|fit)([^a-z]|$)")
 _HELD_OUT = re.compile(r"(^|[^a-z])(val|valid|validation|test|dev|eval|held[^a-z]?out|cv|oof)([^a-z]|$)")
 
@@ -19,14 +21,12 @@ def read(
     metric: str,
     direction: str = "minimize",
     horizon: float | None = None,
-    *,
-    others: Sequence[Sequence[Point]] = (),
 ) -> Reading:
     """What one trial's curves, {metric: [(step, value)]}, say about its training.
 
     `metric` is the one that is tuned, in that direction; the others help where their names tell what they are
     (train_loss beside val_loss, g_loss beside d_loss, a measure of diversity). `horizon` is the step to which training
-    is planned to go: with it comes a forecast, to which whole curves of other trials may be given.
+    is planned to go: with it comes a forecast, where the shape is one that goes on.
     """
     maximize = direction == "maximize"
     signals = {name: signal(name, points, maximize and name == metric) for name, points in curves.items() if points}
@@ -36,7 +36,8 @@ def read(
     partner = training_of(metric, list(signals))
     training = signal(partner, curves[partner], maximize) if partner else None
     found = _shape(main, training, signals, horizon)
-    return Reading(*found)
+    ahead = forecast(main, horizon) if horizon is not None and found[0] not in _ENDED else None
+    return Reading(*found, ahead)
 
 
 def _shape(
@@ -51,7 +52,7 @@ def _shape(
         return Shape.TOO_EARLY, words, None
     if pair := networks.roles(list(signals)):
         generator, opponent = signals[pair[0]], signals[pair[1]]
-        others = [s for s in signals.values() if s not in (generator, opponent)]
+        others = [s for s in signals.values() if s is not generator and s is not opponent]
         if found := networks.unbalanced(generator, opponent) or networks.collapsed(generator, opponent, others):
             return found
     held_out = not _TRAINING.search(main.name.lower())
