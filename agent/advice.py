@@ -67,7 +67,7 @@ class AdviceDesk:
         return self._ask(number, wanted, history, asked)
 
     def _ask(self, number: int, wanted: int, history: History, asked: Asked) -> Advice:
-        space, prompt = self.view.space, load(PURPOSE)
+        space, prompt, curves = self.view.space, load(PURPOSE), self._curves(history)
         facts = digest.build(
             space,
             self.view.objectives,
@@ -84,7 +84,8 @@ class AdviceDesk:
             ),
             default=space.default(),
             fidelity=self.view.fidelity,
-            curves=self._curves(history),
+            curves=curves,
+            diagnoses={n: str(read) for n in curves if (read := self.view.reading(n))},
             rejected=self._rejected(),
             notes=self.view.record.config.get("notes", ()),
         )

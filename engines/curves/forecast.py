@@ -67,7 +67,7 @@ def _predict(steps: np.ndarray, losses: np.ndarray, horizon: float) -> tuple[flo
 
 
 def _blocks(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, losses and counts of at most MOST points, evenly spread over the logarithm of the step: means of blocks."""
+    """(steps, losses, counts): means of at most MOST blocks, evenly spread over the logarithm of the step."""
     if len(t) <= MOST:
         return t, y, np.ones(len(t))
     edges = np.unique(np.geomspace(1, len(t), MOST + 1).astype(int)[:-1]) - 1

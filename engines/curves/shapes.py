@@ -31,6 +31,9 @@ class Forecast:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"at step {self.horizon:g} about {self.mean:.4g} ({self.low:.4g} to {self.high:.4g})"
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -47,4 +50,5 @@ class Reading:
         return self.shape in FAULTS
 
     def __str__(self) -> str:
-        return f"{self.shape}: {self.evidence}"
+        ahead = f"; {self.forecast}" if self.forecast else ""
+        return f"{self.shape}: {self.evidence}{ahead}"
