@@ -23,6 +23,7 @@ RECENT = 3.0  # weight of a point: (step / last step) ** RECENT
 FLOOR = 0.08  # of the range that was moved through: what no law explains, per point
 CHANGE = 0.5  # prior deviation of the change, in gains over the last half of the steps, per doubling of them
 DRIFT = 0.8  # deviation that the laws do not know of, in the same unit
+NEAREST = 1e-6  # smallest ratio of steps, or of values, that is told from none
 TEN_PERCENT = 1.2816  # of a normal distribution lie beyond so many deviations, on each side
 
 
@@ -31,39 +32,42 @@ def forecast(signal: Signal, horizon: float) -> Forecast | None:
     steps, losses = signal.steps, signal.losses
     if len(signal) < FEWEST or signal.broken is not None:
         return None
-    if horizon <= steps[-1]:
-        last = signal.sign * float(losses[-1])
+    start = 0.0 if steps[0] > 0 else float(steps[0] - np.median(np.diff(steps)))
+    seen = float(steps[-1]) - start
+    # Steps in units of the last one; reports from far before it all tell of the beginning.
+    t, ahead = np.maximum((steps - start) / seen, NEAREST), (horizon - start) / seen
+    level, unit = float(losses[-1]), float(np.ptp(losses))
+    if ahead <= 1 + NEAREST or unit <= NEAREST * abs(level) or unit == 0:
+        last = signal.sign * level
         return Forecast(horizon, last, last, last)
-    start = 0.0 if steps[0] > 0 else steps[0] - (steps[1] - steps[0])
-    mean, deviation = _predict(steps - start, calm(losses), horizon - start)
-    ends = [signal.sign * (mean + k * TEN_PERCENT * deviation) for k in (-1, 1)]
-    return Forecast(horizon, signal.sign * mean, min(ends), max(ends))
+    mean, deviation = _predict(t, calm((losses - level) / unit), ahead)
+    ends = [signal.sign * (level + unit * (mean + k * TEN_PERCENT * deviation)) for k in (-1, 0, 1)]
+    return Forecast(horizon, ends[1], min(ends), max(ends))
 
 
 def _predict(steps: np.ndarray, losses: np.ndarray, horizon: float) -> tuple[float, float]:
-    """(mean, standard deviation) of the loss that will be reported at the horizon."""
+    """(mean, standard deviation) of the loss that will be reported at the horizon. The last step is 1, its loss 0, and
+    the range of all losses 1."""
     t, y, counts = _blocks(steps, losses)
     shapes = _laws(t, horizon)  # (m, n)
-    level, jitter = float(y[-1]), noise(losses) ** 2
-    moved = float(np.ptp(y)) or 1e-9 * (abs(level) or 1.0)
-    doublings = math.log2(horizon / t[-1])
+    jitter, doublings = noise(losses) ** 2, math.log2(horizon)
     half = min(int(np.searchsorted(t, t[-1] / 2)), len(y) - 2)
-    unit = abs(float(y[half]) - level) + 0.02 * moved
-    prior = (CHANGE * unit * max(doublings, 0.1)) ** 2  # variance of the change
-    w = (t / t[-1]) ** RECENT / (jitter / counts + (FLOOR * moved) ** 2)
-    r = y - level
+    gain = abs(float(y[half] - y[-1])) + 0.02
+    prior = (CHANGE * gain * max(doublings, 0.1)) ** 2  # variance of the change
+    w = t**RECENT / (jitter / counts + FLOOR**2)
+    r = y - y[-1]
     # For each law the precision [[a, b], [b, c]] and the information (u, v) of (level, change).
     a, b, c = w.sum(), (shapes * w).sum(axis=1), (shapes**2 * w).sum(axis=1) + 1 / prior
     u, v = float(w @ r), shapes @ (w * r)
     det = a * c - b**2
     at, change = (c * u - b * v) / det, (a * v - b * u) / det
-    means, variances = level + at + change, (a + c - 2 * b) / det
+    means, variances = y[-1] + at + change, (a + c - 2 * b) / det
     evidence = 0.5 * (u * at + v * change) - 0.5 * np.log(det * prior)
     p = np.exp(evidence - evidence.max())
     p /= p.sum()
     mean = float(p @ means)
     spread = float(p @ (variances + (means - mean) ** 2))
-    return mean, math.sqrt(spread + (DRIFT * unit * doublings) ** 2 + jitter)
+    return mean, math.sqrt(spread + (DRIFT * gain * doublings) ** 2 + jitter)
 
 
 def _blocks(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,7 +81,7 @@ def _blocks(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _laws(t: np.ndarray, horizon: float) -> np.ndarray:
     """(m, n) every law at the observed steps, scaled to 0 at the last of them and 1 at the horizon."""
-    ends = np.append(t, horizon) / t[-1]
+    ends = np.append(t, horizon)
     raw = [np.log(ends) if power == 0 else ends**power for power in POWERS]
     raw += [np.exp(-rate * ends) for rate in RATES]
     rows = np.array(raw)

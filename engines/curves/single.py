@@ -17,6 +17,8 @@ FEW = 10  # reports below which a trend must be plain to be called one
 EARLY = 0.1  # of the planned steps
 LARGE_SWING = 0.125  # of what was gained
 REGULAR = 0.45  # how opposed half a period apart: noise rarely is
+CLEAR = 0.3  # of the gain: smaller swings leave the trend visible
+CHANCE = 3.0  # over the root of the reports: regularity that independent noise reaches once in forty curves
 LASTING = 0.5  # of their size that swings keep to the end
 GROWTH = 1.02  # per report: less is a rise, not an explosion
 GROWN = 3.0  # times the range before: no noise, no overfitting
@@ -94,10 +96,12 @@ def oscillating(signal: Signal) -> Finding | None:
     gain = float(base[0] - base[-1])
     if size <= LARGE_SWING * gain or size == 0:
         return None
-    half = rest[n // 2 :] if n >= 24 else rest
+    half = rest[n // 2 :] if n >= 48 else rest
     period, regular = swing(half)
     turns = int((np.diff(np.sign(half[half != 0])) != 0).sum())
-    if regular < REGULAR or turns < 4:
+    # Beside a clear gain large swings are news by themselves; without one they must be no accident of noise.
+    least = REGULAR if size < CLEAR * gain else max(REGULAR, CHANCE / math.sqrt(len(half)))
+    if regular < least or turns < 4:
         return None
     third = spread(rest[-max(4, n // 4) :])
     if third < LASTING * size:
