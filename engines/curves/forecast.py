@@ -28,9 +28,9 @@ TEN_PERCENT = 1.2816  # of a normal distribution lie beyond so many deviations, 
 
 
 def forecast(signal: Signal, horizon: float) -> Forecast | None:
-    """None for a curve that is broken or has fewer than FEWEST points."""
+    """None for a curve that is broken, has fewer than FEWEST points or is at the horizon."""
     steps, losses = signal.steps, signal.losses
-    if len(signal) < FEWEST or signal.broken is not None:
+    if len(signal) < FEWEST or signal.broken is not None or horizon <= steps[-1]:
         return None
     start = 0.0 if steps[0] > 0 else float(steps[0] - np.median(np.diff(steps)))
     seen = float(steps[-1]) - start

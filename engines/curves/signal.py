@@ -10,6 +10,8 @@ import numpy as np
 
 from tunewright.engines.types import Point
 
+SAME_WAVE = 0.8
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Signal:
@@ -110,8 +112,10 @@ def swing(residuals: np.ndarray) -> tuple[float, float]:
     if power == 0 or len(r) < 6:
         return 0.0, 0.0
     correlations = [float(r[lag:] @ r[:-lag]) / power * len(r) / (len(r) - lag) for lag in lags]
-    best = int(np.argmin(correlations))
-    return 2.0 * (best + 1), -correlations[best]
+    lowest = min(correlations)
+    # Of lags that are about as opposed, half of one period and half of three, the shortest.
+    lag = next((lag for lag, c in zip(lags, correlations, strict=True) if c <= SAME_WAVE * lowest), 1)
+    return 2.0 * lag, -lowest
 
 
 def trend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -108,7 +108,7 @@ def oscillating(signal: Signal) -> Finding | None:
         return None
     share = f", {100 * size / gain:.0f}% of all that it gained," if gain > 2 * size else ""
     words = f"{signal.name} swings by ±{size:.3g}{share} about every {period:.0f} reports and does not settle"
-    outside = np.flatnonzero(np.abs(rest) > size)
+    outside = np.flatnonzero(np.abs(rest) > size / 2)
     return Shape.OSCILLATING, words, float(signal.steps[outside[0]]) if len(outside) else None
 
 
