@@ -182,7 +182,7 @@ class AdviceDesk:
         )
 
     def _request(self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked) -> AdviceRequest:
-        space = self.view.space
+        space, curves = self.view.space, self._curves(history)
         facts = digest.build(
             space,
             self.view.objectives,
@@ -199,7 +199,8 @@ class AdviceDesk:
             ),
             default=space.default(),
             fidelity=self.view.fidelity,
-            curves=self._curves(history),
+            curves=curves,
+            diagnoses={n: str(read) for n in curves if (read := self.view.reading(n))},
             rejected=self._rejected(),
             notes=self.view.record.config.get("notes", ()),
         )

@@ -8,7 +8,7 @@ trials, logs or models are data too and are cut to one printable line.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -159,7 +159,20 @@ def importance(bench: Workbench, given: Nothing) -> dict[str, float]:
     return bench.agent.importance()
 
 
-def diagnose(bench: Workbench, given: Nothing) -> list[dict[str, Any]]:
+def diagnose(bench: Workbench, given: Number) -> dict[str, Any]:
+    record = bench.agent.trial(given.number)._record
+    row = {"number": given.number, "state": str(record.state)}
+    if record.error:
+        row["error"] = plain(record.error, MAX_TEXT)
+    found = bench.agent._view.reading(given.number)
+    if found is None:
+        return {**row, "text": "nothing was reported while it trained"}
+    facts = {"shape": str(found.shape), "fault": found.fault, "since": found.since}
+    ahead = {"forecast": asdict(found.forecast)} if found.forecast else {}
+    return {**row, **facts, **ahead, "text": plain(str(found), 2 * MAX_TEXT)}
+
+
+def doctor(bench: Workbench, given: Nothing) -> list[dict[str, Any]]:
     return [finding.to_dict() for finding in examine_study(bench.agent._view, bench.agent.budget)]
 
 
@@ -264,7 +277,8 @@ TOOLS: tuple[Tool, ...] = (
     Tool("why", "Why a trial was tried: engine, advice, every check.", Number, why),
     Tool("compare", "Values of trials side by side, and the parameters in which they differ.", Several, compare),
     Tool("importance", "Each parameter's share of what explains the metric.", Nothing, importance),
-    Tool("doctor", "What is wrong with the study, each with its fix.", Nothing, diagnose),
+    Tool("doctor", "What is wrong with the study, each with its fix.", Nothing, doctor),
+    Tool("diagnose", "What one trial's curves say: shape, evidence, since when, where it will end.", Number, diagnose),
     Tool("search", "Errors, rationales and answers that hold all the words.", Text, search),
     Tool("advice", "What each advisor's advice cost and brought.", Nothing, advice),
     Tool("ideas", "What the study's advisor would try now, and why; a model's answer costs tokens.", Nothing, ideas,

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tunewright.agent.readings import reading
 from tunewright.agent.records import StudyRecord, TrialRecord
 from tunewright.agent.store import Store
 from tunewright.agent.why import Why, explain
+from tunewright.engines.curves import Reading
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.pareto import pareto_front
 from tunewright.engines.schedulers import Segment, schedule
@@ -48,6 +50,10 @@ class StudyView:
         """(step, value), steps ascending; of the first objective where no metric is named."""
         curve = self.store.curve(self.record.id, number, metric or self.objectives[0].name)
         return list(zip(curve.steps, curve.values, strict=True))
+
+    def reading(self, number: int) -> Reading | None:
+        """What the trial's curves say; None where the first objective was never reported."""
+        return reading(self.store, self.record, number)
 
     def schedule(self, number: int) -> list[tuple[int, Params]]:
         """The hyperparameters that led to a trial's weights: [(step, params)], each in force after its step; one entry

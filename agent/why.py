@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tunewright.agent.readings import reading
 from tunewright.agent.records import CallRecord, ProposalRecord, StudyRecord, TrialRecord
 from tunewright.agent.store import Store
+from tunewright.engines.curves import Reading
 from tunewright.prompts.text import plain
 
 MAX_LINE = 4_000
@@ -25,6 +27,7 @@ class Why:
     engine: ProposalRecord | None
     calls: Sequence[CallRecord]
     training: Sequence[str] = ()  # with a scheduler: what it did with the trial, in order
+    curve: Reading | None = None  # what its reports say, where it made any
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -34,6 +37,7 @@ class Why:
             "engine": asdict(self.engine) if self.engine else None,
             "calls": [asdict(call) for call in self.calls],
             "training": list(self.training),
+            "curve": asdict(self.curve) if self.curve else None,
         }
 
     def __str__(self) -> str:
@@ -52,6 +56,7 @@ class Why:
             + (f" ({', '.join(self._who())})" if t.proposer not in (t.source, "user") else "")
             + f": {self.reason}",
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
+            *([f"Curve: {self.curve}"] if self.curve else []),
         ]
 
     def _who(self) -> list[str]:
@@ -144,7 +149,8 @@ def explain(store: Store, study: StudyRecord, number: int) -> Why:
     call_ids = {p.call_id for p in store.proposals(study.id) if p.id in used} if used else set()
     calls = [c for c in store.calls(study.id) if c.number == number or c.id in call_ids]
     reason, training = str(decision.get("reason", "")), _training(store, study, number)
-    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training)
+    curve = reading(store, study, number)
+    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training, curve)
 
 
 def _training(store: Store, study: StudyRecord, number: int) -> list[str]:

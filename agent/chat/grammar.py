@@ -28,6 +28,7 @@ Ask in plain words, for example:
   how is it going            the study at a glance
   best, list 10 latest       trials
   trial 7, why 7             one trial, and why it was tried
+  what is wrong with 7       what its curve says
   compare 3 and 7            side by side
   what matters               importance of the parameters
   what is wrong              the doctor's findings
@@ -78,6 +79,10 @@ def _between(match: re.Match[str], space: Space) -> Understood:
 _RULES: tuple[_Rule, ...] = (
     (r"(?:help|\?|what can you do)", lambda m, s: Understood(reply=HELP)),
     (rf"why(?: was)?(?: did you try)?\s+{_NUMBER}(?: tried)?", lambda m, s: _tool("why", number=int(m[1]))),
+    (
+        rf"(?:diagnose|what is wrong with|what's wrong with|how did)\s+{_NUMBER}(?: (?:train|go))?",
+        lambda m, s: _tool("diagnose", number=int(m[1])),
+    ),
     (rf"(?:show|trial|look at)\s+{_NUMBER}", lambda m, s: _tool("trial", number=int(m[1]))),
     (
         r"compare\s+(.+)",

@@ -179,6 +179,10 @@ _WORDS: Mapping[str, Callable[[Any], list[str]]] = {
     "compare": _compare,
     "importance": lambda shares: [f"{name}: {share:.0%}" for name, share in shares.items()],
     "doctor": _doctor,
+    "diagnose": lambda found: [
+        f"trial {found['number']}, {found['state']}: {found['text']}"
+        + (f"; {found['error']}" if "error" in found else "")
+    ],
     "search": lambda hits: (
         [f"trial {hit['trial']}, {hit['kind']}: {hit['text']}" for hit in hits] or ["Nothing found."]
     ),

@@ -16,13 +16,15 @@ from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion
 from tunewright.plugins.rules.book import Move, Recipe, Trouble
 from tunewright.plugins.rules.fitting import MISSING, exact, fit, middle, read, same_place, settle, step
 from tunewright.plugins.rules.matching import Detection, detect, optimizer_kind
-from tunewright.plugins.rules.past import Past, Tried, read_past
+from tunewright.plugins.rules.past import Diagnosis, Past, Tried, read_past
 
 SETTINGS_FIRST = 10  # while fewer trials are known, published settings come before steps from the best
 FAILURES_FIRST = 0.3  # share of failed trials from which their cure comes first
 STEP_SIZES = (1.0, 0.5)
 PATIENCE = 0.1  # how much of a trend one place in a family's order of moves is worth
 MOST_WORDS = 480
+LEADING = 3  # so many of the best trials have their curves answered
+MOST_EVIDENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ def _suggestions(space: Space, found: Detection, past: Past, base: Mapping[str, 
     early = past.n_trials < SETTINGS_FIRST
     troubled = bool(past.failed) and (past.best is None or past.n_failed >= FAILURES_FIRST * past.n_trials)
     parts = [_settings, _steps] if early else [_steps, _settings]
+    parts.insert(0, _answers)
+    parts.append(_climbs)
     if troubled:
         parts.insert(0, _cures)
     for part in parts:
@@ -194,6 +198,33 @@ def _cures(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) 
             config = step(space, found, move, start.params, base, 1.0)
             if config is not None:
                 yield Suggestion(config, f"Trial {latest.number} failed. " + _moved_words(start, config, move))
+
+
+def _answers(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) -> Iterator[Suggestion]:
+    """Answers to what the curves of leading trials show: "oscillating" leads to a lower rate and a schedule."""
+    leading = {trial.number for trial in past.finished[:LEADING]}
+    for diagnosis in past.diagnoses:
+        if diagnosis.trial.number in leading and diagnosis.trouble != "plateau":
+            yield from _answer(space, found, past, base, diagnosis)
+
+
+def _climbs(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) -> Iterator[Suggestion]:
+    """Ways off a plateau of the best trial: training that has converged looks alike, so everything else comes first."""
+    for diagnosis in past.diagnoses[:1]:
+        if diagnosis.trouble == "plateau" and past.best is diagnosis.trial:
+            yield from _answer(space, found, past, base, diagnosis)
+
+
+def _answer(
+    space: Space, found: Detection, past: Past, base: Mapping[str, Any], diagnosis: Diagnosis
+) -> Iterator[Suggestion]:
+    for size in STEP_SIZES:
+        for move in found.family.moves:
+            if diagnosis.trouble in move.on:
+                config = step(space, found, move, diagnosis.trial.params, base, size)
+                if config is not None and not (past.best is diagnosis.trial and _was_worse(space, past, config)):
+                    seen = f"Trial {diagnosis.trial.number} was {diagnosis.text}. "
+                    yield Suggestion(config, seen[:MOST_EVIDENCE] + _moved_words(diagnosis.trial, config, move))
 
 
 def _moved_words(start: Tried, config: Params, move: Move) -> str:

@@ -22,7 +22,9 @@ from tunewright.engines.parameters import Scalar
 Wanted: TypeAlias = tuple[Scalar, ...]
 """Alternatives for one parameter, the most wanted first."""
 
-Trouble = Literal["diverged", "memory", "timeout"]
+Trouble = Literal[
+    "diverged", "memory", "timeout", "oscillating", "overfitting", "plateau", "unbalanced", "outrun", "collapsed"
+]  # unbalanced: the discriminator wins; outrun: the generator does
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,19 @@ _SIGNS: Mapping[Trouble, re.Pattern[str]] = {
 }
 
 
+_SHAPES: Mapping[str, Trouble] = {
+    "diverged": "diverged",
+    "exploding": "diverged",
+    "oscillating": "oscillating",
+    "overfitting": "overfitting",
+    "plateau": "plateau",
+    "mode collapse": "collapsed",
+    "unbalanced": "unbalanced",
+}
+"""The troubles behind the shapes of curves."""
+_DISCRIMINATOR = re.compile(r"(^|[^a-z])(d|dis|disc|discriminator|netd|critic)([^a-z]|$)", re.I)
+
+
 @dataclass(frozen=True, slots=True)
 class Tried:
     number: int
@@ -33,9 +46,18 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a trial's curve says, in words too."""
+
+    trial: Tried
+    trouble: Trouble
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """`finished`: measured trials, best first. `failed` in the order of their numbers. `elsewhere`: configurations
-    that run now or were turned down."""
+    that run now or were turned down. `diagnoses`: of curves with a trouble, the best trial's first."""
 
     space: Space
     finished: tuple[Tried, ...]
@@ -43,6 +65,7 @@ class Past:
     elsewhere: tuple[Params, ...]
     n_trials: int
     n_failed: int
+    diagnoses: tuple[Diagnosis, ...] = ()
 
     @property
     def best(self) -> Tried | None:
@@ -92,6 +115,7 @@ def read_past(facts: Mapping[str, Any], space: Space) -> Past:
     finished.sort(key=lambda pair: (pair[0], pair[1].loss, pair[1].number))
     others = [row.get("params") for key in ("running", "rejected") for row in facts.get(key) or ()]
     count = facts.get("failed")
+    known = [*(t for _, t in finished), *failed]
     return Past(
         space,
         tuple(t for _, t in finished),
@@ -99,7 +123,21 @@ def read_past(facts: Mapping[str, Any], space: Space) -> Past:
         tuple(p for params in others if (p := _valid(space, params)) is not None),
         max(len(finished) + len(failed), facts.get("n_trials") or 0),
         max(len(failed), count if isinstance(count, int) else 0),
+        tuple(_diagnoses(facts, known)),
     )
+
+
+def _diagnoses(facts: Mapping[str, Any], known: Sequence[Tried]) -> Iterator[Diagnosis]:
+    """In the order of the trials; a curve that is healthy, or of a trial that is not listed, is none."""
+    said = {row.get("number"): str(row.get("text") or "") for row in facts.get("diagnoses") or ()}
+    for trial in known:
+        text = said.get(trial.number, "")
+        shape, _, evidence = text.partition(": ")
+        trouble = _SHAPES.get(shape)
+        if trouble == "unbalanced" and not _DISCRIMINATOR.search(evidence.split(" fell ")[0]):
+            trouble = "outrun"
+        if trouble is not None:
+            yield Diagnosis(trial, trouble, text)
 
 
 def _valid(space: Space, params: Any) -> Params | None:
