@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ROOMS = agent engines plugins prompts
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types layers wheel clean
+.PHONY: demo test test-ray lint types layers wheel clean
 
 # Some systems ship venv without the pip that it wants to copy; theirs can fill the folder instead.
 $(VENV)/.made:
@@ -35,6 +35,16 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev
 	@$(BIN)/pytest -n 2 -q
 
+# Ray and what stands in for S3 take minutes to install, so they have an environment of their own.
+RAY = .venv-ray
+$(RAY)/.installed: pyproject.toml
+	@$(MAKE) --no-print-directory $(RAY)/.made VENV=$(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-ray]'
+	@touch $@
+
+test-ray: $(RAY)/.installed
+	@$(RAY)/bin/pytest -q tests/ray
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,4 +60,4 @@ wheel: $(VENV)/.dev
 	@$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf build dist .types $(VENV) *.egg-info
+	rm -rf build dist .types $(VENV) $(RAY) *.egg-info

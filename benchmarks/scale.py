@@ -1,11 +1,12 @@
 """How many workers one driver feeds: its cost per trial and per report, with simulated and with real Ray actors.
 
+    python benchmarks/scale.py costs --trials 300
     python benchmarks/scale.py driver --workers 10 100 1000     the driver's own code, actors simulated in one thread
     python benchmarks/scale.py ray --workers 1 2 4              actors of a Ray cluster on this machine
-    python benchmarks/scale.py plan --trial-ms 3 --report-ms 0.05   what follows for larger clusters
+    python benchmarks/scale.py plan --trial-ms 3 --file-ms 5   what follows for larger clusters
 
-`driver` and `ray` print one line each: wall and processor time, and from the driver's processor time what a trial and
-a report cost it. `plan` puts such costs into a simulation of one and of several drivers.
+`costs` times what a driver does for a trial and for a report, in one thread. `plan` puts such costs into a simulation
+of one and of several drivers on one file.
 """
 
 from __future__ import annotations
@@ -162,43 +163,64 @@ def real(workers: int, trials: int, reports: int, engine: str) -> None:
 # ------------------------------------------------------------------------------------------------ past one driver
 
 
-def share(workers: int, drivers: int, seconds: float, every: float, trial: float, report: float) -> float:
-    """The share of the workers' time that is training, each driver a queue with one server that takes `trial` seconds
-    of its own for a trial's end and next beginning and `report` for a report. Reports do not hold their worker up."""
-    random.seed(0)
-    horizon, trained = 20 * seconds, 0.0
-    for one in range(drivers):
-        mine = workers // drivers + (one < workers % drivers)
-        load = report / every  # of the server, by each worker that trains
-        free = 0.0
-        due = [(random.uniform(0, seconds), k) for k in range(mine)]
-        heapq.heapify(due)
-        began = {k: 0.0 for k in range(mine)}
-        while due:
-            now, k = heapq.heappop(due)
-            trained += min(now, horizon) - began[k]
-            if now >= horizon:
-                continue
-            free = max(now, free) + trial / max(1e-3, 1 - load * len(due))
-            began[k] = free
-            if free < horizon:
-                heapq.heappush(due, (free + random.expovariate(1 / seconds), k))
+def costs(trials: int, reports: int, engine: str) -> None:
+    """One thread: a trial's beginning and end, and its reports, by the processor's time and by the clock."""
+    with tempfile.TemporaryDirectory() as folder, study(folder, engine) as agent:
+        spent = {"trial": [0.0, 0.0], "report": [0.0, 0.0]}
+
+        def timed(what: str, call: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            found = call()
+            spent[what][0] += time.perf_counter() - wall
+            spent[what][1] += time.process_time() - cpu
+            return found
+
+        agent.suggest()
+        for _ in range(trials):
+            trial = timed("trial", agent.suggest)
+            timed("report", lambda trial=trial: [agent.report(trial, k, 1.0 / k) for k in range(1, reports + 1)])
+            timed("trial", lambda trial=trial: agent.observe(trial, 1.0))
+    for what, (wall, cpu) in spent.items():
+        n = trials * (reports if what == "report" else 1)
+        print(f"a {what}: {cpu / n * 1e3:.3f} ms of the processor, {wall / n * 1e3:.3f} ms by the clock")
+
+
+def share(workers: int, drivers: int, seconds: float, every: float, trial: float, report: float, file: float) -> float:
+    """The share of the workers' time that is training. Each driver is a queue that takes `trial` seconds for a trial's
+    end and the next one's beginning, and `report` for a report, which holds no worker up; the file is one more, for all
+    drivers, that takes `file` for a trial."""
+    draw, horizon, trained = random.Random(0), 10 * seconds, 0.0
+    left = [1 - report / every * (workers // drivers) for _ in range(drivers)]  # of a driver, beside all its reports
+    if min(left) <= 0:
+        return 0.0
+    free, file_free, began = [0.0] * drivers, 0.0, [0.0] * workers
+    ends = [(draw.uniform(0, seconds), k) for k in range(workers)]
+    heapq.heapify(ends)
+    while ends:
+        now, k = heapq.heappop(ends)
+        trained += max(0.0, min(now, horizon) - began[k])
+        if now < horizon:
+            driver = k % drivers
+            free[driver] = max(now, free[driver]) + trial / left[driver]
+            file_free = began[k] = max(free[driver], file_free) + file
+            heapq.heappush(ends, (began[k] + draw.expovariate(1 / seconds), k))
     return trained / (workers * horizon)
 
 
-def plan(seconds: float, every: float, trial: float, report: float) -> None:
+def plan(seconds: float, every: float, trial: float, report: float, file: float) -> None:
     print(
-        f"trials of {seconds:g} s, a report each {every:g} s; {trial * 1e3:g} ms a trial, {report * 1e3:g} ms a report"
+        f"trials of {seconds:g} s on average, a report each {every:g} s; {trial * 1e3:g} ms a trial and "
+        f"{report * 1e3:g} ms a report in a driver, {file * 1e3:g} ms a trial in the file"
     )
     print("| workers | " + " | ".join(f"{d} driver{'s' * (d > 1)}" for d in (1, 2, 4, 8)) + " |\n|--:|--:|--:|--:|--:|")
     for workers in (100, 300, 1000, 3000, 10_000):
-        cells = [f"{share(workers, drivers, seconds, every, trial, report):.0%}" for drivers in (1, 2, 4, 8)]
-        print(f"| {workers} | " + " | ".join(cells) + " |")
+        cells = [f"{share(workers, drivers, seconds, every, trial, report, file):.0%}" for drivers in (1, 2, 4, 8)]
+        print(f"| {workers:,} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["driver", "ray", "plan"])
+    parser.add_argument("what", choices=["costs", "driver", "ray", "plan"])
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--seconds", type=float, default=10.0, help="of a trial")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two reports")
@@ -208,9 +230,12 @@ def main() -> None:
     parser.add_argument("--engine", default="random")
     parser.add_argument("--trial-ms", type=float, default=5.0)
     parser.add_argument("--report-ms", type=float, default=0.1)
+    parser.add_argument("--file-ms", type=float, default=5.0)
     args = parser.parse_args()
     if args.what == "plan":
-        plan(args.seconds, args.every, args.trial_ms / 1e3, args.report_ms / 1e3)
+        plan(args.seconds, args.every, args.trial_ms / 1e3, args.report_ms / 1e3, args.file_ms / 1e3)
+    elif args.what == "costs":
+        costs(args.trials, args.reports, args.engine)
     elif args.what == "driver":
         for workers in args.workers:
             drive(workers, args.seconds, args.every, args.length, args.engine)

@@ -21,7 +21,7 @@ from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.plugins.ray.actor import Task
 
-POLL = 0.5  # seconds between two looks at orders and limits
+POLL = 1.0  # seconds between two looks at orders and limits
 BEGINNINGS = 2  # actors that may die in a row before their first trial
 
 

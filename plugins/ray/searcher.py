@@ -70,17 +70,17 @@ class TunewrightSearch(Searcher):
             self._report(number, result)
 
     def _report(self, number: int, result: Mapping[str, Any]) -> None:
-        value = result.get(self._metric)
+        value = result.get(self.metric)
         if value is not None and not self.agent.trial(number).state.finished:
             self.agent.report(number, result.get(STEP, 1), value)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         if (number := self._numbers.pop(trial_id, None)) is None:
             return
-        value = (result or {}).get(self._metric)
+        value = (result or {}).get(self.metric)
         try:
             if error or value is None:
-                self.agent.fail(number, "Ray Tune: the trial failed" if error else f"it reported no {self._metric}")
+                self.agent.fail(number, "Ray Tune: the trial failed" if error else f"it reported no {self.metric}")
                 return
             self._report(number, result or {})
             if math.isfinite(value):
