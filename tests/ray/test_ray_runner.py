@@ -16,7 +16,7 @@ from tunewright.agent import Agent, Budget, Fidelity, Float, State, TunewrightEr
 from tunewright.agent.cli.main import cli
 
 SPACE = {"x": Float(0, 1)}
-KEY = "sk-0123456789abcdef0123456789abcdef"
+KEY = "sk-0123456789abcdef0123456789"
 
 
 @pytest.fixture(autouse=True)
