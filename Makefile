@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ROOMS = agent engines plugins prompts
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test mutations lint types layers wheel clean
+.PHONY: demo test test-ray mutations lint types layers wheel clean
 
 # Some systems ship venv without the pip that it wants to copy; theirs can fill the folder instead.
 $(VENV)/.made:
@@ -39,6 +39,16 @@ test: $(VENV)/.dev
 mutations: $(VENV)/.dev
 	@$(BIN)/python tests/mutations.py 100000
 
+# Ray and what stands in for S3 take minutes to install, so they have an environment of their own.
+RAY = .venv-ray
+$(RAY)/.installed: pyproject.toml
+	@$(MAKE) --no-print-directory $(RAY)/.made VENV=$(RAY)
+	@$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test-ray]'
+	@touch $@
+
+test-ray: $(RAY)/.installed
+	@$(RAY)/bin/pytest -q tests/ray
+
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -54,4 +64,4 @@ wheel: $(VENV)/.dev
 	@$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf build dist .types $(VENV) *.egg-info
+	rm -rf build dist .types $(VENV) $(RAY) *.egg-info

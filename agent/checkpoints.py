@@ -29,7 +29,7 @@ class Checkpoints:
 
     def current(self) -> Path:
         """The folder of the newest checkpoint; an empty one before there is any."""
-        newest = self._newest()
+        newest = self.newest()
         path = newest[2] if newest else self._folder / "0-step-0"
         path.mkdir(parents=True, exist_ok=True)
         return path
@@ -37,12 +37,18 @@ class Checkpoints:
     @property
     def step(self) -> int | None:
         """The step after which the newest was written, None without one; 0 for files put into `current()` by hand."""
-        newest = self._newest()
+        newest = self.newest()
         return newest[1] if newest and any(newest[2].iterdir()) else None
 
+    def newest(self) -> tuple[int, int, Path] | None:
+        """Its (serial number, step, folder), None before there is one."""
+        finished = self._finished()
+        return finished[-1] if finished else None
+
     @contextmanager
-    def write(self, step: int) -> Iterator[Path]:
-        """An empty folder to fill; on leaving the block it becomes the newest checkpoint, unless an error left it."""
+    def write(self, step: int, serial: int | None = None) -> Iterator[Path]:
+        """An empty folder to fill; on leaving the block it becomes the newest checkpoint, unless an error left it.
+        `serial`: the number that a copy from elsewhere has had there."""
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
             raise FixArgument("must be a whole number from 0", field="step", value=step, fix="checkpoint(step=epoch)")
         self._clean()
@@ -54,12 +60,12 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        self._finish(partial, step)
+        self._finish(partial, step, serial)
 
     def copy(self, parent: Checkpoints) -> Copy | None:
         """The newest checkpoint of `parent`, to become this trial's by `Copy.keep`; None where it has none."""
         for left in reversed(range(COPY_TRIES)):
-            if (newest := parent._newest()) is None:
+            if (newest := parent.newest()) is None:
                 return None
             _, step, source = newest
             partial = parent._folder / f".partial-{os.getpid()}-{uuid.uuid4().hex}"
@@ -84,9 +90,10 @@ class Checkpoints:
             if not psutil.pid_exists(int(entry.name.split("-")[1])):
                 shutil.rmtree(entry, ignore_errors=True)
 
-    def _finish(self, partial: Path, step: int) -> None:
-        newest = self._newest()
-        serial = newest[0] + 1 if newest else 1
+    def _finish(self, partial: Path, step: int, serial: int | None = None) -> None:
+        if serial is None:
+            newest = self.newest()
+            serial = newest[0] + 1 if newest else 1
         self._folder.mkdir(parents=True, exist_ok=True)
         os.rename(partial, self._folder / f"{serial}-step-{step}")
         _sync_folder(self._folder)
@@ -99,10 +106,6 @@ class Checkpoints:
             return []
         named = [(_FINISHED.fullmatch(entry.name), entry) for entry in self._folder.iterdir()]
         return sorted((int(match[1]), int(match[2]), entry) for match, entry in named if match)
-
-    def _newest(self) -> tuple[int, int, Path] | None:
-        finished = self._finished()
-        return finished[-1] if finished else None
 
 
 class Copy:

@@ -83,6 +83,7 @@ def demo(trials: int, store: Path, as_json: bool) -> None:
 @click.option("--advisor", help='"rules", "openai:MODEL", "langchain:PROVIDER:MODEL", or "none".')
 @click.option("--engine", help="An engine's name; see `tunewright plugins`.")
 @click.option("--workers", type=click.IntRange(1), help="Trials at once.")
+@click.option("--runner", help='"local", "ray", or another one of `tunewright plugins`.')
 @json_option
 def tune(
     file: Path,
@@ -92,13 +93,14 @@ def tune(
     advisor: str | None,
     engine: str | None,
     workers: int | None,
+    runner: str | None,
     as_json: bool,
 ) -> None:
     """Run the study that a study.yaml describes, or go on with it."""
     from tunewright.agent.cli.tune import run
 
     changes = {"store": store, "study": study, "engine": engine, "advisor": advisor}
-    run(file, {k: v for k, v in changes.items() if v is not None}, trials, workers, as_json)
+    run(file, {k: v for k, v in changes.items() if v is not None}, trials, workers, as_json, runner)
 
 
 @cli.command()

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
 TOP = (
     *("advisor", "advisor_deadline", "budget", "command", "constraints", "description", "early_terminate", "engine"),
     *("fidelity", "gpus", "memory", "method", "metric", "name", "objective", "objectives", "parameters", "program"),
-    *("prices", "project", "run_cap"),
+    *("prices", "project", "run_cap", "runner"),
     *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
 )
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
@@ -51,14 +51,27 @@ class StudyFile:
     timeout: float | None = None  # seconds of one run
     memory: str | int | None = None  # that one run may take
     gpus: Any = None
+    asked: tuple[str, Mapping[str, Any]] = ("local", {})  # the runner and its options
 
     @property
     def runner(self) -> tuple[str, dict[str, Any]]:
         """What runs it, as `Agent.tune` takes it: threads where a command waits for processes of its own, which then
-        keeps its limits itself."""
-        if self.command is not None:
-            return ("local", {"processes": False, "gpus": self.gpus})
-        return ("local", {"timeout": self.timeout, "memory": self.memory, "gpus": self.gpus})
+        keeps its limits itself. Raises FixArgument."""
+        name, options = self.asked
+        limits = {} if self.command is not None else {"timeout": self.timeout, "memory": self.memory}
+        if name == "local":
+            threads = {} if self.command is None else {"processes": False}
+            return (name, {**threads, **limits, "gpus": self.gpus, **options})
+        if self.gpus is not None:
+            fix = f"runner: {{{name}: {{resources: {{gpu: 1}}}}}}"
+            raise FixArgument(
+                "lists devices of this machine, for the local runner", field="gpus", value=self.gpus, fix=fix
+            )
+        return (name, {**{key: limit for key, limit in limits.items() if limit is not None}, **options})
+
+    def run_by(self, name: str) -> StudyFile:
+        """The same file with another runner; options of its own one do not fit another."""
+        return self if name == self.asked[0] else replace(self, asked=(name, {}))
 
 
 def read(path: Path) -> StudyFile:
@@ -131,7 +144,22 @@ def _study(path: Path, data: Any) -> StudyFile:
         raise FixArgument("must be seconds above zero", field="timeout", value=timeout, fix="timeout: 3600")
     memory_of(memory)
     gpus_of(gpus, 1)
-    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout, memory, gpus)
+    asked = _runner(data.get("runner"))
+    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout, memory, gpus, asked)
+
+
+def _runner(entry: Any) -> tuple[str, Mapping[str, Any]]:
+    """A name, or one name with its options: {ray: {resources: {gpu: 0.5}}}."""
+    if entry is None:
+        return ("local", {})
+    if isinstance(entry, str):
+        return (entry, {})
+    if isinstance(entry, Mapping) and len(entry) == 1:
+        ((name, options),) = entry.items()
+        if isinstance(options, Mapping):
+            return (str(name), dict(options))
+    fix = "runner: {ray: {resources: {gpu: 0.5}}}"
+    raise FixArgument("must be a name, or one name with options", field="runner", value=entry, fix=fix)
 
 
 def _method(data: Mapping[str, Any]) -> str:

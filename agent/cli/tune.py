@@ -33,8 +33,18 @@ GRID_POINTS = 5  # that the grid engine takes of a continuous parameter
 MOST_COUNTED = 100_000
 
 
-def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int | None, as_json: bool) -> None:
+def run(
+    file: Path,
+    changes: Mapping[str, Any],
+    trials: int | None,
+    workers: int | None,
+    as_json: bool,
+    runner: str | None = None,
+) -> None:
     asked = study_file.read(file)
+    if runner is not None:
+        asked = asked.run_by(runner)
+    running = asked.runner
     objective = study_file.load_objective(asked)
     arguments: dict[str, Any] = {"store": Path(DEFAULT_STORE), "advisor": "rules", **asked.arguments, **changes}
     if arguments["advisor"] == "none":
@@ -69,7 +79,7 @@ def run(file: Path, changes: Mapping[str, Any], trials: int | None, workers: int
                         objective,
                         total or None,
                         workers=workers or asked.workers,
-                        runner=asked.runner,
+                        runner=running,
                         **progress.hooks,
                     )
                     ended = progress.ended

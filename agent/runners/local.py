@@ -49,8 +49,8 @@ class LocalRunner:
         self._orders = Orders()
 
     def run(self, work: Work) -> None:
-        objective = _pickled(work.objective) if self._processes else None
-        with _Interrupts(work, self._orders, self.workers):
+        objective = pickled(work.objective) if self._processes else None
+        with Interrupts(work, self._orders, self.workers):
             if self.workers == 1 and not self._processes:
                 self._drain(work, self._gpus[0], None)
             else:
@@ -87,7 +87,8 @@ class LocalRunner:
         return lambda trial: process.run(trial, self._timeout, self._memory)
 
 
-def _pickled(objective: Any) -> bytes:
+def pickled(objective: Any) -> bytes:
+    """The objective as a worker gets it. Raises FixArgument."""
     import cloudpickle
 
     try:
@@ -100,14 +101,14 @@ def _pickled(objective: Any) -> bytes:
         ) from error
 
 
-class _Interrupts:
+class Interrupts:
     """Ctrl-C while a study runs: once parks it, twice stops it. Only the main thread can be told."""
 
     def __init__(self, work: Work, orders: Orders, workers: int):
         self._work, self._orders, self._workers = work, orders, workers
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Interrupts:
+    def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
                 if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:

@@ -68,13 +68,13 @@ def serve(connection: Connection, secrets: Sequence[str], driver: int) -> None:
         os.environ.pop(name, None)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
-        objective = _objective(connection.recv_bytes())
+        objective = load_objective(connection.recv_bytes())
         while (task := connection.recv()) is not None:
             record, folder, gpus = task
             _run(connection, objective, record, folder, gpus)
 
 
-def _objective(pickled: bytes) -> Callable[[Trial], Any]:
+def load_objective(pickled: bytes) -> Callable[[Trial], Any]:
     """What a trial is given to; where it cannot be loaded here, each trial fails with the reason."""
     import cloudpickle
 
@@ -89,28 +89,33 @@ def _objective(pickled: bytes) -> Callable[[Trial], Any]:
     return loaded
 
 
-def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Path, gpus: tuple[str, ...]) -> None:
+def outcome(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, ...]:
+    """The message that tells what became of a trial: it cannot raise."""
     import cloudpickle
 
-    with _captured(folder):
+    try:
+        return "value", cloudpickle.dumps(objective(trial))
+    except TrialStopped:
+        return ("stopped",)
+    except TrialFailed as error:
+        return "error", str(error)
+    except BaseException as error:  # a SystemExit of a training must not end the worker either
+        traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return "error", f"{type(error).__name__}: {error} (line {place.lineno} of {place.name})"
+
+
+def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Path, gpus: tuple[str, ...]) -> None:
+    with captured(folder):
         trial = Trial(Link(connection), record, stops=True, folder=folder)  # type: ignore[arg-type]
         trial.gpus = gpus
         connection.send(("began",))
-        try:
-            answer: tuple[Any, ...] = ("value", cloudpickle.dumps(objective(trial)))
-        except TrialStopped:
-            answer = ("stopped",)
-        except TrialFailed as error:
-            answer = ("error", str(error))
-        except BaseException as error:  # a SystemExit of a training must not end the worker either
-            traceback.print_exc()
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            answer = ("error", f"{type(error).__name__}: {error} (line {place.lineno} of {place.name})")
+        answer = outcome(objective, trial)
     connection.send(answer)
 
 
 @contextlib.contextmanager
-def _captured(folder: Path) -> Any:
+def captured(folder: Path) -> Any:
     """File descriptors 1 and 2 go to the trial's files, so that C code and child processes are caught too."""
     kept = [os.dup(1), os.dup(2)]
     try:
