@@ -42,6 +42,8 @@ HOLD = 30.0  # seconds that a call of the driver waits where there is nothing to
 MOST = 10_000  # messages that may wait for the driver before a report waits too
 BY_HAND = 30.0  # seconds between two looks at a checkpoint folder that a script writes to by itself
 
+FOLDER = "tunewright-trial-"  # of a trial on a worker's disk, and then the actor's process id
+
 Message = tuple[Any, ...]
 
 
@@ -206,6 +208,7 @@ class TrialActor:
         for name in setting.withheld:
             os.environ.pop(name, None)
         sys.path.extend(path for path in setting.paths if path not in sys.path and os.path.exists(path))
+        _clean()
         self._setting = setting
         self._objective = load_objective(objective)
         self._post = Post()
@@ -247,7 +250,7 @@ class TrialActor:
         shared, store = task.token.is_file(), self._setting.store
         if not shared and store is None and task.record.fidelity is not None:
             return ("unshared",)
-        local = Path(tempfile.mkdtemp(prefix=f"tunewright-trial-{task.record.number}-"))
+        local = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         # A folder that the driver sees serves as it is; what is printed takes the way through the driver all the same,
         # which takes its keys out.
         direct = shared and store is None
@@ -269,6 +272,16 @@ class TrialActor:
                 tail.end()
             shutil.rmtree(local, ignore_errors=True)
         return last
+
+
+def _clean() -> None:
+    """Removes what actors on this machine that were killed left behind."""
+    import psutil
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        pid = folder.name.removeprefix(FOLDER).split("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Tail:

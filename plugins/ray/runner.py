@@ -80,7 +80,7 @@ class RayRunner:
             raise refused.error from None
         finally:
             if self._home is not None:
-                self._home.close()
+                self._home.close(at_once=self._orders.abort)
         if self._orders.parked:
             raise KeyboardInterrupt
 
@@ -154,10 +154,10 @@ class Home:
             if self._copies:
                 self._bring(trial)
 
-    def close(self) -> None:
-        """The checkpoints of the best trials are brought here."""
+    def close(self, at_once: bool) -> None:
+        """The checkpoints of the best trials are brought here, unless the run was to end `at_once`."""
         self.place.token.unlink(missing_ok=True)
-        if self._store is not None:
+        if self._store is not None and not at_once:
             best = [self._agent.best] if len(self._agent.objectives) == 1 else self._agent.pareto
             for trial in best:
                 if trial is not None:

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -111,6 +113,10 @@ def test_paused_trials_go_on_from_their_checkpoints(tmp_path, store, request):
 
 
 def test_a_trial_whose_actor_is_killed_is_begun_once_more_from_its_checkpoint(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = Path(tempfile.mkdtemp(prefix=f"tunewright-trial-{dead.pid}-"))
+
     def objective(trial):
         with (tmp_path / f"{trial.number}.runs").open("a") as file:
             file.write(f"{trial.attempt} {trial.checkpoint_step} {trial['x']}\n")
@@ -129,6 +135,7 @@ def test_a_trial_whose_actor_is_killed_is_begun_once_more_from_its_checkpoint(tm
     for number in (1, 2):
         x = agent.trials[number]["x"]
         assert runs[number] == [f"1 None {x}", f"2 4 {x}"]
+    assert not left.exists(), "an actor removes what those before it left"
 
 
 DRIVER = """
