@@ -17,12 +17,13 @@ from tunewright.engines.curves.signal import Signal, calm, noise
 
 FEWEST = 3
 MOST = 48  # points that are fitted: longer curves are averaged in blocks
-POWERS = (-2.0, -1.5, -1.0, -0.7, -0.5, -0.3, -0.15, 0.0, 0.3)  # 0 stands for the logarithm
+POWERS = (-1.0, -0.7, -0.5, -0.3, -0.15, 0.0, 0.3)  # 0 stands for the logarithm
 RATES = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)  # of exponentials, per what was observed
 RECENT = 3.0  # weight of a point: (step / last step) ** RECENT
 FLOOR = 0.08  # of the range that was moved through: what no law explains, per point
-CHANGE = 0.5  # prior deviation of the change, in gains over the last half of the steps, per doubling of them
-DRIFT = 0.8  # deviation that the laws do not know of, in the same unit
+STRAY = 0.25  # of the range: what a curve may gain or lose in a doubling of steps, whatever it did in the last one
+CHANGE = 0.6  # prior deviation of the change, in gains of the last doubling, by the root of the doublings ahead
+DRIFT = 0.8  # deviation that the laws do not know of, in the same unit, per doubling
 NEAREST = 1e-6  # smallest ratio of steps, or of values, that is told from none
 TEN_PERCENT = 1.2816  # of a normal distribution lie beyond so many deviations, on each side
 
@@ -52,8 +53,8 @@ def _predict(steps: np.ndarray, losses: np.ndarray, horizon: float) -> tuple[flo
     shapes = _laws(t, horizon)  # (m, n)
     jitter, doublings = noise(losses) ** 2, math.log2(horizon)
     half = min(int(np.searchsorted(t, t[-1] / 2)), len(y) - 2)
-    gain = abs(float(y[half] - y[-1])) + 0.02
-    prior = (CHANGE * gain * max(doublings, 0.1)) ** 2  # variance of the change
+    gain = math.hypot(float(y[half] - y[-1]), STRAY)
+    prior = (CHANGE * gain) ** 2 * max(doublings, 0.1)  # variance of the change
     w = t**RECENT / (jitter / counts + FLOOR**2)
     r = y - y[-1]
     # For each law the precision [[a, b], [b, c]] and the information (u, v) of (level, change).
