@@ -42,19 +42,19 @@ class Redactor:
     _LONGEST = 4_096  # characters that are kept back
 
     def __init__(self) -> None:
-        self._rest = ""
+        self.rest = ""  # what is kept back
 
     def feed(self, piece: str) -> str:
         """What can be said by now."""
-        text = _without_values(self._rest + piece)
+        text = _without_values(self.rest + piece)
         found = self._OPEN.search(text, max(0, len(text) - self._LONGEST))
         cut = min(found.start() if found else len(text), len(text) - _begun(text))
-        self._rest = text[cut:]
+        self.rest = text[cut:]
         return SECRET_FORM.sub(MASK, text[:cut])
 
     def end(self) -> str:
         """The rest."""
-        rest, self._rest = self._rest, ""
+        rest, self.rest = self.rest, ""
         return redact(rest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import time
@@ -12,8 +11,6 @@ from typing import Any
 import pytest
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int, Space, State
-from tunewright.agent.replay import replay
-from tunewright.agent.store import Store
 from tunewright.agent.testing import (
     INJECTIONS,
     Adversary,
@@ -40,15 +37,19 @@ SAID = {
     "slow": "no answer within 0.2 s", "dripping": "no answer within 0.2 s",
 }  # fmt: skip
 LATE = ("slow", "dripping")
+TIMED = ("429", "500", "prose", *LATE)  # studied as they are, waits and all
 
 
 def loss(params: Any) -> float:
     return (math.log10(params["lr"]) + 3) ** 2 + 0.1 * params["layers"]
 
 
-def study(**changes: Any) -> tuple[Agent, float]:
+def study(waits: bool = True, **changes: Any) -> tuple[Agent, float]:
+    """A study of 20 trials, and the seconds that it took; without `waits` nobody sleeps between attempts."""
     given = {"metric": "loss", "engine": "random", "store": None, "budget": Budget(trials=20), "space": SPACE}
     agent = Agent(**{**given, **changes})
+    if not waits and agent._desk is not None:
+        agent._desk.sleep = lambda seconds: None
     began = time.monotonic()
     agent.tune(lambda trial: loss(trial.params))
     return agent, time.monotonic() - began
@@ -69,7 +70,8 @@ def test_over_real_http(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(lambda request: behaviour()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-000000000000")
-        agent, took = study(advisor="openai:any", advisor_deadline=0.2 if fault in LATE else 60.0)
+        deadline = 0.2 if fault in LATE else 60.0
+        agent, took = study(fault in TIMED, advisor="openai:any", advisor_deadline=deadline)
     assert server.requests
     check(agent, WORDS[fault])
     assert took < ALLOWED_EXTRA
@@ -176,84 +178,3 @@ def test_an_answer_reaches_no_later_prompt_as_an_order() -> None:
         system, user = request.messages[0].content, request.messages[1].content
         assert not any(order in system for order in INJECTIONS)
         assert user.count("</data>") == 1 and "\x1b" not in user
-
-
-# ------------------------------------------------------------------------------------------------ two workers
-
-
-class Patient:
-    """An advisor that takes its time, and counts its calls."""
-
-    name, model = "patient", None
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.numbers = seconds, 0
-
-    def complete(self, request: Any, *, timeout: float) -> Any:
-        self.numbers += 1
-        time.sleep(self.seconds)
-        return FakeAdvisor([[{"lr": 1e-3 * self.numbers, "layers": 2}]]).complete(request, timeout=timeout)
-
-
-def test_a_worker_does_not_wait_for_another_ones_question(tmp_path: Path) -> None:
-    advisor = Patient(1.0)
-    agent = Agent(
-        SPACE, metric="loss", engine="random", advisor=advisor, store=tmp_path / "t.db", budget=Budget(trials=12)
-    )
-    gaps: list[float] = []
-    agent.tune(
-        lambda trial: loss(trial.params),
-        workers=3,
-        runner=("local", {"processes": False}),
-        on_start=[lambda a, t: gaps.append(time.monotonic())],
-    )
-    numbers = [c.number for c in agent._store.calls(agent.study_id)]
-    assert len(numbers) == len(set(numbers)) == advisor.numbers, "no question was paid for twice"
-    assert any("another worker's question" in str(agent.why(n)) for n in range(12))
-    # The advisor thinks for a second; the others' trials begin meanwhile.
-    assert sum(b - a < 0.5 for a, b in itertools.pairwise(gaps)) >= 8
-    agent.close()
-    with Store.open(tmp_path / "t.db", read_only=True) as store:
-        found = replay(store, store.studies()[0])
-    assert found.difference is None, str(found.difference)
-
-
-def test_an_overtaken_answer_serves_the_next_trial(tmp_path: Path) -> None:
-    """Two processes on one file: while one asks, the other makes that trial."""
-    path = tmp_path / "t.db"
-    other: list[Agent] = []
-
-    def answers(request: Any) -> Any:
-        if len(fake.requests) == 1:
-            trial = other[0].suggest()
-            assert trial.source == "engine" and "another worker's question" in trial.reason
-            other[0].observe(trial, 0.5)
-        return [{"lr": 2e-3, "layers": 3}]
-
-    fake = FakeAdvisor(answers)
-    given = {"metric": "loss", "engine": "random", "store": path, "budget": Budget(trials=20)}
-    agent = Agent(SPACE, advisor=fake, **given)
-    other.append(Agent(SPACE, advisor=FakeAdvisor(lambda r: pytest.fail("it was asked too")), **given))
-    trial = agent.suggest()
-    assert (trial.number, trial.source, trial.params["lr"]) == (1, "advisor", 2e-3)
-    assert [c.number for c in agent._store.calls(agent.study_id)] == [0]
-    assert agent.why(1).calls and "answered" in str(agent.why(1))
-    other[0].close()
-    agent.close()
-    with Store.open(path, read_only=True) as store:
-        found = replay(store, store.studies()[0])
-    assert found.difference is None, str(found.difference)
-
-
-def test_a_question_of_a_dead_process_is_put_again(tmp_path: Path) -> None:
-    path = tmp_path / "t.db"
-    given = {"metric": "loss", "engine": "random", "store": path, "budget": Budget(trials=20)}
-    agent = Agent(SPACE, advisor=FakeAdvisor([]), **given)
-    gone = agent._store.begin_consult(agent.study_id, 0, as_of=0, wanted=1, patience=90)
-    with agent._store._connection.write() as db:
-        db.execute("DROP TRIGGER events_stay")
-        db.execute("UPDATE events SET payload = replace(payload, '\"pid\":', '\"pid\":99') WHERE id = ?", [gone])
-    agent.close()
-    agent = Agent(SPACE, advisor=FakeAdvisor([[{"lr": 2e-3, "layers": 3}]]), **given)
-    assert agent.suggest().source == "advisor"
-    agent.close()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS = ("agent", "engines", "plugins", "prompts")
 BESIDES = ("tests", "examples", "benchmarks")
-NOT_LEAVES = {"__init__", "hooks", "registry"}
+NOT_LEAVES = {"__init__", "hooks", "providers", "registry"}
 
 
 def modules(*folders: str) -> list[Path]:

@@ -66,7 +66,7 @@ def test_a_key_in_pieces(piece: int, monkeypatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", CANARY)
     monkeypatch.setenv("DB_PASSWORD", "pass word with spaces")
     keys = f"{CANARY}, Bearer abcdefgh12345678, hf_abcdefgh12345678abcd"
-    text = f"at {keys}\n{'=' * 9000}{CANARY} pass word with spaces."
+    text = f"at {keys}\n{'=' * 4500}{CANARY} pass word with spaces."
     redactor = Redactor()
     said = "".join(redactor.feed(text[at : at + piece]) for at in range(0, len(text), piece)) + redactor.end()
     assert said == redact(text) and said.count("[redacted]") == 5

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunewright.agent.errors import TrialFailed
-from tunewright.agent.redact import Redactor, secret_variables
+from tunewright.agent.redact import Redactor, redact, secret_variables
 from tunewright.agent.report import CHANNEL
 from tunewright.agent.runners.limits import check_memory
 from tunewright.agent.runners.output import HEAD, TAIL
@@ -28,6 +29,8 @@ from tunewright.agent.runners.output import HEAD, TAIL
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL, and for a script that was told its verdict to end by itself
 POLL = 0.1
 LOOK = 0.5  # seconds between two looks at the memory that is used
+LATEST = 4_096  # bytes at a stream's end in which its last line is looked for
+_WORD = re.compile(rb"\S{0,4096}")
 CHUNK = 2**16
 MAX_LINE = 2**16  # a longer line is no report
 
@@ -168,40 +171,60 @@ class Sink:
         self._path, self._head, self._missing = path, 0, 0
         self._broken = False
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._redactor = Redactor()
+        self._redactor: Redactor | None = Redactor()  # of the head; the tail is redacted when it is known
         self._tail: deque[bytes] = deque()
         self._kept = 0
-        self.last = ""  # the last line that holds something
+        self._latest = b""
 
     def write(self, data: bytes) -> None:
-        self._keep(self._redactor.feed(self._decoder.decode(data)))
-
-    def _keep(self, text: str) -> None:
-        data = text.encode()
-        if self._head < HEAD:
-            self._append(data)
+        self._latest = (self._latest + data)[-LATEST:]
+        if self._redactor is not None:
+            self._append(self._redactor.feed(self._decoder.decode(data)))
             self._head += len(data)
-        else:
-            self._tail.append(data)
-            self._kept += len(data)
-            while self._kept - len(self._tail[0]) >= TAIL:
-                dropped = len(self._tail.popleft())
-                self._kept -= dropped
-                self._missing += dropped
-        if lines := [line for line in text[-4096:].splitlines() if line.strip()]:
-            self.last = lines[-1].strip()[-300:]
+            if self._head >= HEAD:
+                self._end_head()
+            return
+        self._tail.append(data)
+        self._kept += len(data)
+        while self._kept - len(self._tail[0]) >= TAIL:
+            dropped = len(self._tail.popleft())
+            self._kept -= dropped
+            self._missing += dropped
+
+    def _end_head(self) -> None:
+        """What the redactor keeps back may go on in the tail."""
+        assert self._redactor is not None, "there is one head"
+        rest, self._redactor = self._redactor.rest.encode() + self._decoder.getstate()[0], None
+        if rest:
+            self._tail.append(rest)
+            self._kept += len(rest)
 
     def close(self) -> None:
-        self._keep(self._redactor.feed(self._decoder.decode(b"", final=True)) + self._redactor.end())
-        gap = f"\n... {self._missing} bytes were left out here ...\n" if self._missing else ""
-        self._append(gap.encode() + b"".join(self._tail))
+        if self._redactor is not None:
+            self._append(self._redactor.feed(self._decoder.decode(b"", final=True)) + self._redactor.end())
+            return
+        tail = b"".join(self._tail)
+        if self._missing:  # the tail may begin within a key
+            cut = len(_WORD.match(tail).group())  # type: ignore[union-attr]
+            tail, self._missing = tail[cut:], self._missing + cut
+            self._append(f"\n... {self._missing} bytes were left out here ...\n")
+        self._append(redact(tail.decode("utf-8", "replace")))
 
-    def _append(self, data: bytes) -> None:
+    @property
+    def last(self) -> str:
+        """The last line that holds something."""
+        latest = self._latest
+        if len(latest) == LATEST:
+            latest = latest[len(_WORD.match(latest).group()) :] or latest  # type: ignore[union-attr]
+        lines = [line for line in redact(latest.decode("utf-8", "replace")).splitlines() if line.strip()]
+        return lines[-1].strip()[-300:] if lines else ""
+
+    def _append(self, text: str) -> None:
         if self._broken:
             return
         try:
             with self._path.open("ab") as file:
-                file.write(data)
+                file.write(text.encode())
         except OSError:
             self._broken = True
 
