@@ -215,9 +215,10 @@ class AdviceDesk:
         budget, room = self._budget, []
         if budget.tokens is not None:
             room.append(budget.tokens - self._store.committed(self._study_id, "tokens") - tokens_in)
-        if budget.usd is not None and self.price is not None and self.price.output > 0:
+        a_token = self.price.worst(0, 1) if self.price is not None else 0.0
+        if budget.usd is not None and self.price is not None and a_token > 0:
             left = budget.usd - self._store.committed(self._study_id, "usd") - self.price.worst(tokens_in, 0)
-            room.append(left / self.price.worst(0, 1))
+            room.append(left / a_token)
         least = min(room, default=math.inf)
         return next((size for size in OUTPUT_TOKENS if size <= least), OUTPUT_TOKENS[-1])
 
