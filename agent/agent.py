@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
@@ -29,6 +29,9 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
+if TYPE_CHECKING:
+    from tunewright.agent.counsel import Counsel
+
 
 class Agent(StudyReader):
     """Tunes one study. Every trial, curve, proposal, decision, prompt and answer is kept in one SQLite file.
@@ -36,6 +39,7 @@ class Agent(StudyReader):
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
     task: what is tuned, in words, for the advisor.
+    data: facts about the data for the advisor, {"rows": 1797, "features": 64, "class_counts": [178, 182]}.
     advisor: None, "rules" (no key needed), "openai:MODEL", "langchain:PROVIDER:MODEL", another registered advisor, or
         an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
@@ -65,6 +69,7 @@ class Agent(StudyReader):
         objectives: Sequence[Objective] | None = None,
         constraints: Sequence[str] = (),
         task: str | None = None,
+        data: Mapping[str, Any] | None = None,
         advisor: str | Advisor | None = "rules",
         engine: Any = "auto",
         scheduler: Any = "auto",
@@ -108,6 +113,7 @@ class Agent(StudyReader):
         self._engine = choices(engine, now_objectives, now_space, chosen.name if chosen else None)
         config = {
             "task": task,
+            "data": settings.data_facts(data),
             "advisor": settings.label(self._advisor) if self._advisor else None,
             "engine": named,
             "engines": [choice.to_config() for choice in self._engine],
@@ -306,6 +312,15 @@ class Agent(StudyReader):
         if isinstance(trial, Trial):
             return trial.attempt
         return self._store.trial(self.study_id, self._number(trial)).attempt
+
+    # ------------------------------------------------------------------------------------------ questions
+
+    def counsel(self, *, model: bool = True) -> Counsel:
+        """Answers to questions about the study: diagnose(trial number), summarize(), priors(words). The advisor's
+        language model gives them, which costs tokens; without one, or with model=False, curves and statistics do."""
+        from tunewright.agent.counsel import Counsel
+
+        return Counsel(self, model)
 
     # ------------------------------------------------------------------------------------------ loops
 

@@ -100,20 +100,24 @@ class History:
         known, trust = self._trust.get(advisor, (-1, UNTRIED))
         if known != len(self.results):
             tried = any(result.by == advisor for result in self.results)
-            trust = earned(self.results, advisor, self._noise_floor()) if tried else UNTRIED
+            trust = earned(self.results, advisor, self.noise_floor()) if tried else UNTRIED
             self._trust[advisor] = (len(self.results), trust)
         return trust
 
-    def _noise_floor(self) -> float:
-        """Estimated anew with half as many results again, among those of the fidelity that most have."""
-        known, noise = self._noise
-        if len(self.results) - known >= max(NOISE_EVERY, known // 2):
-            usual = Counter(r.fidelity for r in self.results).most_common(1)[0][0]
-            usable = [r for r in self.results if r.fidelity == usual and math.isfinite(r.loss)]
+    def noise_floor(self) -> float:
+        """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
+        again, among those of the fidelity that most have. Who asks, and when, makes no difference."""
+        known = self._noise[0]
+        due = known
+        while len(self.results) - due >= (step := max(NOISE_EVERY, due // 2)):
+            due += step
+        if due > known:
+            results = self.results[:due]
+            usual = Counter(r.fidelity for r in results).most_common(1)[0][0]
+            usable = [r for r in results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]
-            noise = noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0
-            self._noise = (len(self.results), noise)
-        return noise
+            self._noise = (due, noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0)
+        return self._noise[1]
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.agent.favoured import favoured
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
 from tunewright.engines.space import Space
-from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Predictor, Proposal, Scorer
+from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Params, Predictor, Proposal, Scorer
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Source
 
@@ -24,6 +25,7 @@ REFERENCE_CANDIDATES = 256
 AUTO = "auto"
 JUDGE = "tpe"  # scores advice where the engine cannot
 MAX_GP_PARAMETERS = 40
+NOTHING_DRAWN: tuple[Sequence[Params], np.ndarray] = ((), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,12 @@ class Asked:
     faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
     mean: float | None = None  # of the first objective there, where the engine predicts
     std: float | None = None
+    favoured: tuple[Mapping[str, Any], ...] = ()  # where its best candidates lie, see `Lineup.favoured`
+
+    @property
+    def startup(self) -> bool:
+        """Whether the proposal was drawn without a model."""
+        return self.proposal.tags.get("phase") == "startup"
 
 
 def choices(
@@ -126,6 +134,7 @@ class Lineup:
         self._history: list[Observation] = []
         self._faults: list[str] = []  # since the last proposal
         self._judge: Engine | None = None
+        self._drawn: tuple[Sequence[Params], np.ndarray] = NOTHING_DRAWN
         self._start(0)
 
     def _start(self, position: int) -> None:
@@ -225,11 +234,20 @@ class Lineup:
             return self._reference(index)
 
     def _reference(self, index: int) -> tuple[float, ...]:
+        self._drawn = NOTHING_DRAWN
         scorer = self._scorer()
         if scorer is None:
             return ()
-        scores = np.asarray(scorer.score(scorer.candidates(REFERENCE_CANDIDATES, index=index)), dtype=float)
-        return () if np.ptp(scores) == 0 else tuple(scores.tolist())
+        drawn = scorer.candidates(REFERENCE_CANDIDATES, index=index)
+        scores = np.asarray(scorer.score(drawn), dtype=float)
+        if np.ptp(scores) == 0:
+            return ()
+        self._drawn = drawn, scores
+        return tuple(scores.tolist())
+
+    def favoured(self) -> tuple[Mapping[str, Any], ...]:
+        """Where the best of the last `reference` lie, as `tunewright.agent.favoured` tells it; nothing without one."""
+        return tuple(favoured(self.space, *self._drawn))
 
     def score(self, configs: Sequence[Mapping[str, Any]]) -> list[float]:
         """One score per configuration, NaN where the scorer has none to give: such advice passes no gate."""

@@ -93,7 +93,8 @@ def _resume(
             message, fix = f"the study {known.name!r} was made with {before}", f"leave {name} out to resume it"
             raise FixArgument(message, field=name, value=now, fix=fix)
     kept = {name: known.config[name] for name in ("fell_to_strict", "notes") if name in known.config}
-    config = {**config, **training, **kept, "task": config["task"] or known.config.get("task")}
+    told = {name: config[name] or known.config.get(name) for name in ("task", "data")}
+    config = {**config, **training, **kept, **told}
     return known if config == known.config else store.update_config(known.id, config)
 
 

@@ -95,6 +95,7 @@ class _Replay:
             self._space,
             objectives=[Objective(**o) for o in self._study.objectives],  # type: ignore[arg-type]
             task=config.get("task"),
+            data=config.get("data"),
             advisor=self._advisor if config.get("advisor") else None,
             engine=config.get("engines", config["engine"]),
             scheduler=config.get("scheduler"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -76,6 +77,28 @@ def check_plain(study: Any, seed: Any, advisor_deadline: Any, fidelity: Any) -> 
         raise FixArgument("must be seconds above zero", field="advisor_deadline", value=advisor_deadline)
     if fidelity is not None and not isinstance(fidelity, Fidelity):
         raise FixArgument("not a fidelity", field="fidelity", value=fidelity, fix='Fidelity("epoch", 1, 81)')
+
+
+MAX_FACTS = 20
+
+
+def data_facts(data: Any) -> dict[str, Any] | None:
+    """Facts about the data as they are kept: names to numbers, words, or lists and mappings of numbers."""
+    if data is None:
+        return None
+    fix = 'data={"rows": 1797, "features": 64, "class_counts": [178, 182]}'
+    if not isinstance(data, Mapping) or not all(isinstance(name, str) and name.strip() for name in data):
+        raise FixArgument("must map names to facts", field="data", value=data, fix=fix)
+    if len(data) > MAX_FACTS:
+        raise FixArgument(f"more than {MAX_FACTS} facts", field="data", value=len(data), fix="keep what matters")
+    for name, value in data.items():
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        single = isinstance(value, str | bool)
+        if not single and not all(isinstance(v, int | float) and math.isfinite(v) for v in parts):
+            raise FixArgument(
+                "neither a number, words nor a list of numbers", field=f"data.{name}", value=value, fix=fix
+            )
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
 
 
 def space_of(space: Any) -> Space:

@@ -133,7 +133,13 @@ class Suggester:
 
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""
-        return self._lineup.ask(self._store.next_ask_index(self._study_id), self._history.pending(self._strict))
+        index = self._store.next_ask_index(self._study_id)
+        asked = self._lineup.ask(index, self._history.pending(self._strict))
+        return asked if asked.startup or not self._lineup.reference(index) else self._with_view(asked)
+
+    def _with_view(self, asked: Asked) -> Asked:
+        """With where the best of the last reference lie; an engine without a model has no view."""
+        return asked if asked.startup else replace(asked, favoured=self._lineup.favoured())
 
     def _answer(self, question: Question) -> Advice:
         """Lets other workers go on while the advisor thinks."""
@@ -143,6 +149,12 @@ class Suggester:
             return self._desk.answer(question)
         finally:
             self._lock.acquire()
+
+    def told(self) -> tuple[Sequence[TrialRecord], float | None, int]:
+        """(every trial as an advisor is told them, the noise between equal runs where it is known, trials made)."""
+        with self._lock:
+            self._sync()
+            return self._history.told(), self._history.noise_floor() or None, self._history.created
 
     def _sync(self) -> None:
         ended = self._history.sync()
@@ -343,6 +355,8 @@ class Suggester:
         if phase is None:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
             return Advice(silence=silence + trouble), Scores()
+        if reference:
+            asked = self._with_view(asked)
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
         advice = self._desk.advise(phase, wanted, self._history, asked, self._turn.put)
         if isinstance(advice, Question):

@@ -176,6 +176,14 @@ def doctor(bench: Workbench, given: Nothing) -> list[dict[str, Any]]:
     return [finding.to_dict() for finding in examine_study(bench.agent._view, bench.agent.budget)]
 
 
+def diagnose_trial(bench: Workbench, given: Number) -> dict[str, Any]:
+    return bench.agent.counsel().diagnose(given.number).to_dict()
+
+
+def summary(bench: Workbench, given: Nothing) -> dict[str, Any]:
+    return bench.agent.counsel().summarize().to_dict()
+
+
 def search(bench: Workbench, given: Text) -> list[dict[str, Any]]:
     hits = bench.agent._store.search(given.text, study_id=bench.agent.study_id)
     return [{"kind": hit.kind, "trial": hit.number, "text": plain(hit.snippet, MAX_TEXT)} for hit in hits]
@@ -281,6 +289,10 @@ TOOLS: tuple[Tool, ...] = (
     Tool("diagnose", "What one trial's curves say: shape, evidence, since when, where it will end.", Number, diagnose),
     Tool("search", "Errors, rationales and answers that hold all the words.", Text, search),
     Tool("advice", "What each advisor's advice cost and brought.", Nothing, advice),
+    Tool("diagnose", "What went wrong with one trial and what to try; a model's answer costs tokens.", Number,
+         diagnose_trial, True, lambda g: f"ask the study's advisor about trial {g.number}, which may cost tokens"),
+    Tool("summary", "What the study has shown so far; a model's answer costs tokens.", Nothing, summary, True,
+         lambda g: "ask the study's advisor for a summary, which may cost tokens"),
     Tool("ideas", "What the study's advisor would try now, and why; a model's answer costs tokens.", Nothing, ideas,
          True, lambda g: "ask the study's advisor, which may cost tokens"),
     Tool("run", "Train more trials in the background.", Count, run, True, lambda g: f"train {g.trials} trials"),

@@ -30,7 +30,7 @@ class AdviceRequest:
     that need no words. The answer must be JSON of `answer_type`, a type made for this study's space.
     """
 
-    purpose: str  # the prompt's name: "propose"
+    purpose: str  # the prompt's name: "propose", "diagnose", "summarize" or "priors"
     messages: tuple[Message, ...]
     answer_type: type[BaseModel]
     space: Space
@@ -89,6 +89,13 @@ class KnowsDefaults(Protocol):
     def defaults(self, space: Space, task: str | None) -> Mapping[str, Any]:
         """Usual default values by parameter name, only for those it knows."""
         ...
+
+
+@runtime_checkable
+class AnswersOnly(Protocol):
+    """An advisor that is asked nothing but these purposes; one without the attribute is asked every question."""
+
+    purposes: frozenset[str]
 
 
 @runtime_checkable

@@ -142,7 +142,7 @@ def test_every_tool_that_changes_something_asks_in_words():
     arguments = {
         "run": {"trials": 2}, "enqueue": {"params": {"lr": 0.1}}, "note": {"text": "x"}, "set_budget": {"trials": 3},
         "edit_space": {"parameters": {"lr": None}}, "freeze": {"parameter": "lr"}, "undo": {},
-        "ideas": {},
+        "ideas": {}, "diagnose": {"number": 1}, "summary": {},
     }  # fmt: skip
     asking = {tool.name for tool in TOOLS if tool.changes}
     assert asking == set(arguments)
