@@ -11,6 +11,7 @@ from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
+from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import as_made, difference, open_study, plain, stored_scheduler, study_files
 from tunewright.agent.prices import price_of, read_prices
@@ -141,6 +142,7 @@ class Agent(StudyReader):
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()
+        self._leases, self._time = Leases(self._store, self.study_id), TimeCap(self._store, self.study_id, self.budget)
         self._store.requeue_dead(self.study_id)
 
     def _new_suggester(self) -> Suggester:
@@ -182,8 +184,9 @@ class Agent(StudyReader):
                 raise
         return out
 
-    def _next(self, fresh: bool = True) -> Trial:
-        return Trial(self, self._suggester.next(fresh))
+    def _next(self, fresh: bool = True, *, leased: bool = False, devices: float = 0.0) -> Trial:
+        self._leases.look_when_due()
+        return Trial(self, self._suggester.next(fresh, leased=leased, devices=devices))
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -209,7 +212,7 @@ class Agent(StudyReader):
         if main not in points:
             return Verdict.CONTINUE
         verdict = Verdict.CONTINUE
-        if not math.isfinite(points[main]):
+        if not math.isfinite(points[main]) or self._time.over():
             verdict = Verdict.STOP
         elif self._scheduler is not None:
             verdict = self._scheduler.judge(self._number(trial), at, points[main])
@@ -346,6 +349,10 @@ class Agent(StudyReader):
     def release(self, trial: Trial | int) -> None:
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
         self._store.release(self.study_id, self._number(trial))
+
+    def note_trial(self, trial: Trial | int, text: str) -> None:
+        """Keeps a remark with a trial, for `why`; the advisor does not see it. See `note` for what it should know."""
+        self._store.add_note(self.study_id, self._number(trial), text)
 
     def ideas(self, n: int = 3) -> Advice:
         """What the advisor would try now, and why: `candidates`, or why there are none. No trial is made."""
