@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from tunewright.agent.cli import render
 from tunewright.agent.cli.main import DEFAULT_STORE
 from tunewright.agent.cli.render import Column
-from tunewright.agent.errors import UnknownStudy
+from tunewright.agent.errors import FixDatabasePath, UnknownStudy
 from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
@@ -27,12 +28,19 @@ MAX_WORDS = 2_000  # characters of one text in `why`
 
 
 def opened(path: Path) -> Store:
-    """The store of an existing file, for reading. Raises FixArgument where there is none."""
+    """The store of an existing file, for reading; one of an older schema is brought up to date first. Raises
+    FixArgument where there is none."""
     if not path.exists():
         others = sorted(p.name for p in path.parent.glob("tunewright*.db")) if path.parent.is_dir() else []
         fix = f"--store {others[0]}" if others else "`tunewright demo` makes one; or name yours: --store FILE"
         raise FixArgument("there is no such file", field="--store", value=str(path), fix=fix)
-    return Store.open(path, read_only=True)
+    try:
+        return Store.open(path, read_only=True)
+    except FixDatabasePath as error:
+        if error.data.get("schema", math.inf) > error.data.get("known", 0):
+            raise
+        Store.open(path).close()
+        return Store.open(path, read_only=True)
 
 
 def chosen(store: Store, name: str | None) -> StudyRecord:

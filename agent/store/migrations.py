@@ -73,7 +73,8 @@ def check(database: Any, path: Path, read_only: bool) -> None:
     if found < 1 and not empty:
         raise RestoreDatabase("the file is damaged (it lacks its schema version)", **where, fix="restore a copy")
     if found < VERSION and read_only:
-        raise FixDatabasePath(f"has the older schema {found}", **where, fix="open it writable once")
+        fix = f"`tunewright ls --store {path}` brings it up to date and keeps a copy"
+        raise FixDatabasePath(f"has the older schema {found}", **where, fix=fix, schema=found, known=VERSION)
     if found > VERSION:
         message = f"was made by a newer release (schema {found}, this one knows {VERSION})"
         raise FixDatabasePath(message, **where, fix="pip install --upgrade tunewright", schema=found, known=VERSION)
