@@ -59,9 +59,10 @@ class Trials(Studies, Consults, Metrics, Calls):
         """
         now = self._clock()
         with self._connection.write() as db:
-            self._study(db, study_id)
-            sql = "SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?"
-            number = int(db.execute(sql, [study_id]).fetchone()[0])
+            sql = "SELECT (SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?1) FROM studies WHERE id = ?1"
+            if (found := db.execute(sql, [study_id]).fetchone()) is None:
+                self._study(db, study_id)  # raises
+            number = int(found[0])
             if number != expected_number:
                 raise moved("another process created a trial", expected=expected_number, next=number)
             self._check_time(db, study_id, hold)
@@ -259,6 +260,8 @@ class Trials(Studies, Consults, Metrics, Calls):
             where.append("number < ?" if newest_first else "number > ?")
             arguments.append(after)
         order = "number DESC" if newest_first else "number"
+        if states is not None and limit is None:
+            order = f"+{order}"  # by the index on states, few of which are looked for, not by that on numbers
         with self._connection.read() as db:
             return _read(db, " AND ".join(where), arguments, order, limit)
 
@@ -297,8 +300,9 @@ class Trials(Studies, Consults, Metrics, Calls):
             return [(number, event) for number, event in db.execute(sql, [study_id, event_id])]
 
     def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
-        self._trial_id(db, study_id, number)
-        return _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)[0]
+        if not (found := _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)):
+            self._trial_id(db, study_id, number)  # raises
+        return found[0]
 
 
 def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | None) -> list[TrialRecord]:
@@ -306,7 +310,7 @@ def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | No
     page = f"SELECT id, {', '.join(_FIELDS)} FROM trials WHERE {where} ORDER BY {order} LIMIT ?"
     columns = ", ".join(f"t.{field}" for field in _FIELDS)
     sql = f'SELECT {columns}, v.value FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
-    sql += f" ORDER BY t.{order}, v.objective"
+    sql += f" ORDER BY t.{order.removeprefix('+')}, v.objective"
     found: list[dict[str, Any]] = []
     for row in db.execute(sql, [*arguments, -1 if limit is None else limit]):
         if not found or found[-1]["number"] != row[0]:
