@@ -89,8 +89,7 @@ Job = Callable[[Path, int, str], None]
 
 
 def _timed(job: Job, path: Path, count: int, mode: str, start: Any, ready: Any) -> None:
-    journal(mode)
-    (agent(path).close if job in (our_reports, our_trials) else lambda: optuna_study(path))()  # imports, the file
+    job(path, 1, mode)  # imports, the file
     ready.release()
     start.wait()
     job(path, count, mode)

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -66,6 +67,7 @@ def kills(folder: Path, minutes: float) -> str:
         killed += _several(place, dice) if several else _alone(place, dice, expected)
         studies += 1
         shutil.rmtree(f"{place}.files", ignore_errors=True)
+        print(f"kills: {killed} in {studies} studies so far", file=sys.stderr, flush=True)
     return f"{killed} random kills in {studies} studies"
 
 
