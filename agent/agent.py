@@ -350,10 +350,6 @@ class Agent(StudyReader):
         """Gives up a running trial whose process is gone: the next `suggest()` hands it out again."""
         self._store.release(self.study_id, self._number(trial))
 
-    def note_trial(self, trial: Trial | int, text: str) -> None:
-        """Keeps a remark with a trial, for `why`; the advisor does not see it. See `note` for what it should know."""
-        self._store.add_note(self.study_id, self._number(trial), text)
-
     def ideas(self, n: int = 3) -> Advice:
         """What the advisor would try now, and why: `candidates`, or why there are none. No trial is made."""
         return self._suggester.ideas(n)
@@ -393,8 +389,6 @@ class Agent(StudyReader):
                 self._desk.view = self._view
             self._suggester = self._new_suggester()
         return lines
-
-    # ------------------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Flushes and closes the file; the study can be opened again at any time."""

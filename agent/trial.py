@@ -146,7 +146,7 @@ class Trial:
 
     def note(self, text: str) -> None:
         """Something that went wrong beside the training, in words; `agent.why(trial)` shows it."""
-        self._agent.note_trial(self, text)
+        self._agent._store.add_note(self._agent.study_id, self.number, text)
 
     def __getitem__(self, name: str) -> Any:
         try:
