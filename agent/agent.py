@@ -47,9 +47,8 @@ class Agent(StudyReader):
         is given and the engine is "auto" too, else to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
-    prices: USD for a million tokens of models that the shipped list lacks or has wrong, by advisor:
-        {"openai:MODEL": {"input": 0.25, "cached": 0.025, "output": 2.0}}; or a TOML file of these. TUNEWRIGHT_PRICES
-        names one for every study. Without a price a cost is unknown.
+    prices: USD for a million tokens of models that the shipped list lacks: {"openai:MODEL": {"input": 0.25, "cached":
+        0.025, "output": 2.0}}, or a TOML file. TUNEWRIGHT_PRICES names one for every study. Else a cost is unknown.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.

@@ -59,7 +59,8 @@ EVERY = 7  # of the moments at which a run passes a commit, a call or a rename; 
 
 
 def test_a_kill_before_or_after_a_commit_a_call_or_a_rename(path, tmp_path):
-    whole, seen = tmp_path / "whole.db", []
+    seen: list[str] = []
+    whole = Path(shutil.copy(path, tmp_path / "whole.db"))
     faults.train(whole, lambda number, value: None, faults.killer(-1, seen))
     assert {name.split(":")[0] for name in seen} == {"commit", "call", "rename"}
     expected = faults.configurations(whole)
