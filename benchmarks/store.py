@@ -11,6 +11,8 @@ by default, so the disk under that folder is a part of every figure.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -119,11 +121,9 @@ def rate(job: Job, folder: Path, count: int, processes: int = 1, mode: str = "wa
 
 
 def _first(job: Job, path: Path, mode: str) -> None:
-    """The file is made before the race: Optuna's own creation is not safe against another's."""
+    """The file is made before the race: Optuna's creation is not safe against another's."""
     context = multiprocessing.get_context("spawn")
-    start, ready = context.Event(), context.Semaphore(0)
-    start.set()
-    maker = context.Process(target=_timed, args=(job, path, 0, mode, start, ready))
+    maker = context.Process(target=job, args=(path, 0, mode))
     maker.start()
     maker.join()
 
@@ -236,9 +236,6 @@ def seconds(job: Callable[[], Any], repeats: int = 3) -> float:
 
 def large(args: argparse.Namespace) -> dict[str, Any]:
     """Reading is timed in this process: what a command adds is the start of Python."""
-    import contextlib
-    import io
-
     from tunewright.agent.cli import reading
     from tunewright.agent.store import Store
 
@@ -359,8 +356,7 @@ def _share(times: list[float], percent: int) -> float:
 
 
 def writer_waits(path: Path, mode: str, commits: int = 300, readers: int = 10) -> dict[str, float]:
-    """Milliseconds of one writer's commits while threads of this process read as fast as they can, each on a connection
-    of its own: what is left of the crowd when writers do not wait for each other."""
+    """Milliseconds of one writer's commits beside reading threads: the crowd without the writers' wait for each other."""
     from tunewright.agent.store import Store
 
     over, times = threading.Event(), []
