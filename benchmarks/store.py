@@ -333,8 +333,7 @@ def _crowd(args: argparse.Namespace, mode: str) -> dict[str, Any]:
     took = time.perf_counter() - began
     over.set()
     seen = sum(looks.get() for _ in readers)
-    for process in (*tuners, *readers):
-        process.join()
+    [process.join() for process in (*tuners, *readers)]
     numbers = sorted(n for found, _, _ in results for n in found)
     observed = sorted(t for _, times, _ in results for _, t in times)
     with Store.open(path) as store:
@@ -356,7 +355,7 @@ def _share(times: list[float], percent: int) -> float:
 
 
 def writer_waits(path: Path, mode: str, commits: int = 300, readers: int = 10) -> dict[str, float]:
-    """Milliseconds of one writer's commits beside reading threads: the crowd without the writers' wait for each other."""
+    """Milliseconds of one writer's commits beside reading threads, when no other writer is waited for."""
     from tunewright.agent.store import Store
 
     over, times = threading.Event(), []
