@@ -11,6 +11,7 @@ from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
+from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import as_made, difference, open_study, plain, stored_scheduler, study_files
 from tunewright.agent.prices import price_of, read_prices
@@ -50,9 +51,8 @@ class Agent(StudyReader):
         is given and the engine is "auto" too, else to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
-    prices: USD for a million tokens of models that the shipped list lacks or has wrong, by advisor:
-        {"openai:MODEL": {"input": 0.25, "cached": 0.025, "output": 2.0}}; or a TOML file of these. TUNEWRIGHT_PRICES
-        names one for every study. Without a price a cost is unknown.
+    prices: USD for a million tokens of models that the shipped list lacks: {"openai:MODEL": {"input": 0.25, "cached":
+        0.025, "output": 2.0}}, or a TOML file. TUNEWRIGHT_PRICES names one for every study. Else a cost is unknown.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.
@@ -147,6 +147,7 @@ class Agent(StudyReader):
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()
+        self._leases, self._time = Leases(self._store, self.study_id), TimeCap(self._store, self.study_id, self.budget)
         self._store.requeue_dead(self.study_id)
 
     def _new_suggester(self) -> Suggester:
@@ -188,8 +189,9 @@ class Agent(StudyReader):
                 raise
         return out
 
-    def _next(self, fresh: bool = True) -> Trial:
-        return Trial(self, self._suggester.next(fresh))
+    def _next(self, fresh: bool = True, *, leased: bool = False, devices: float = 0.0) -> Trial:
+        self._leases.look_when_due()
+        return Trial(self, self._suggester.next(fresh, leased=leased, devices=devices))
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -215,7 +217,7 @@ class Agent(StudyReader):
         if main not in points:
             return Verdict.CONTINUE
         verdict = Verdict.CONTINUE
-        if not math.isfinite(points[main]):
+        if not math.isfinite(points[main]) or self._time.over():
             verdict = Verdict.STOP
         elif self._scheduler is not None:
             verdict = self._scheduler.judge(self._number(trial), at, points[main])
@@ -401,8 +403,6 @@ class Agent(StudyReader):
                 self._desk.view = self._view
             self._suggester = self._new_suggester()
         return lines
-
-    # ------------------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Flushes and closes the file; the study can be opened again at any time."""

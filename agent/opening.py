@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.agent import settings
+from tunewright.agent.errors import StudyExists
 from tunewright.agent.records import StudyRecord
 from tunewright.agent.scheduling import AUTO, SchedulerChoice
 from tunewright.agent.store import Store
@@ -47,14 +48,17 @@ def open_study(
             field=f"space[{seeds[0]!r}]",
             fix="take it out of the space and give trial.seed to your training",
         )
-    return store.create_study(
-        name,
-        space=space.to_dict(),
-        objectives=[{"name": o.name, "direction": o.direction} for o in objectives],
-        seed=seed or 0,
-        config=config,
-        environment=settings.environment(),
-    )
+    try:
+        return store.create_study(
+            name,
+            space=space.to_dict(),
+            objectives=[{"name": o.name, "direction": o.direction} for o in objectives],
+            seed=seed or 0,
+            config=config,
+            environment=settings.environment(),
+        )
+    except StudyExists:  # another process made it a moment ago
+        return open_study(store, name, space, objectives, seed, config)
 
 
 def _resume(

@@ -29,8 +29,9 @@ ASSUMED_TRIALS = 50
 class Budget:
     """Caps on a whole study, resumed or not; None is no cap.
 
-    `seconds` counts the time that trials train, added up over trials. `tokens` and `usd` count the advisor's calls,
-    each reserved at its worst case before it is made.
+    `seconds` counts the time that trials train, added up over trials and processes; `gpu_hours` the same times the
+    devices that a runner gave each. At either cap no trial starts, and one that reports is stopped. `tokens` and `usd`
+    count the advisor's calls, each reserved at its worst case before it is made.
     """
 
     trials: int | None = None
@@ -50,13 +51,6 @@ class Budget:
                     field=f"budget.{name}",
                     value=value,
                 )
-        if self.gpu_hours is not None:
-            raise FixArgument(
-                "the hours that trials hold devices are not counted yet",
-                field="budget.gpu_hours",
-                value=self.gpu_hours,
-                fix="use seconds",
-            )
 
     def to_config(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
