@@ -1,9 +1,9 @@
 """The worker's side: a Ray actor that gets the objective once and then trains one trial after the other.
 
 The driver calls `exchange` again and again. Each call brings answers and takes away the messages that have come
-together: (serial, "report", step, value, metrics), (serial, "curve"), (0, "output", stream, bytes), and the last of a
-trial, (0, "value", pickled), (0, "error", text), (0, "stopped",), (0, "unshared",) or (0, "over", text). An answer is
-(serial, "ok" or "error", result).
+together: (serial, "report", step, value, metrics), (serial, "curve"), (serial, "note", text), (0, "output", stream,
+bytes), (0, "resources", taken), and the last of a trial, (0, "value", pickled), (0, "error", text), (0, "stopped",),
+(0, "unshared",) or (0, "over", text). An answer is (serial, "ok" or "error", result).
 
 A report waits for its answer where a verdict may depend on it: in a study with a scheduler, or for a value that is not
 finite. All others are gathered, so that a thousand workers can feed one driver; what comes back to them, an error or a
@@ -54,6 +54,7 @@ class Setting:
     withheld: tuple[str, ...]  # names of environment variables
     paths: tuple[str, ...]  # where the driver finds modules
     memory: int | None  # bytes that an actor and its children may hold
+    devices: float  # of which an actor has as many, or a share of one
     store: tuple[str, Mapping[str, Any]] | None  # url and options of the checkpoint store
     batch: float  # seconds in which messages that nobody waits for are gathered
 
@@ -101,10 +102,10 @@ class Post:
             kind, answer = self._answers.pop(serial)
         return _answer(kind, answer)
 
-    def tell(self, *message: Any) -> None:
+    def tell(self, *messages: Message) -> None:
         """The trial's last."""
         with self._changed:
-            self._out.append((0, *message))
+            self._out += [(0, *message) for message in messages]
             self._urgent = True
             self._changed.notify_all()
 
@@ -216,6 +217,7 @@ class TrialActor:
         self._objective = load_objective(objective)
         self._post = Post()
         self._tails: list[Tail] = []
+        self._meter: Meter | None = None
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         threading.Thread(target=self._serve, name="tunewright-objective", daemon=True).start()
 
@@ -234,9 +236,9 @@ class TrialActor:
             over = any(message[0] == 0 for message in messages)
             output: list[Message] = [(0, "output", *chunk) for tail in self._tails for chunk in tail.read(over)]
             messages = output + messages
-            if self._setting.memory is not None and not over:
+            if (meter := self._meter) is not None and not over:
                 try:
-                    Meter(os.getpid()).look(self._setting.memory)
+                    meter.look(self._setting.memory)
                 except TrialFailed as error:
                     messages.append((0, "over", str(error)))
             if messages or time.monotonic() > ends:
@@ -246,13 +248,13 @@ class TrialActor:
         while True:
             self._post.tell(*self._train(self._tasks.get()))
 
-    def _train(self, task: Task) -> Message:
-        """What became of the trial, as the message to send."""
+    def _train(self, task: Task) -> list[Message]:
+        """What the trial took and what became of it, as messages to send."""
         import ray
 
         shared, store = task.token.is_file(), self._setting.store
         if not shared and store is None and task.record.fidelity is not None:
-            return ("unshared",)
+            return [("unshared",)]
         local = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         # A folder that the driver sees serves as it is; what is printed takes the way through the driver all the same,
         # which takes its keys out.
@@ -261,10 +263,12 @@ class TrialActor:
         link = RayLink(self._post)
         trial = RayTrial(link, task.record, stops=True, folder=task.folder if direct else local)  # type: ignore[arg-type]
         trial.gpus, trial.shared = tuple(str(one) for one in ray.get_gpu_ids()), direct
+        # A device that another worker shares tells nothing of this one.
+        self._meter = meter = Meter(os.getpid(), trial.gpus if self._setting.devices >= 1 else ())
         try:
             if store is not None:
                 trial.keeper = link.keeper = Keeper(CheckpointStore(*store, task.study), task.record.number, local)
-            with captured(local):
+            with captured(local, trial.note):
                 last = outcome(self._objective, trial)
             if link.keeper is not None:
                 link.keeper.look(now=True)
@@ -274,7 +278,7 @@ class TrialActor:
             for tail in self._tails:
                 tail.end()
             shutil.rmtree(local, ignore_errors=True)
-        return last
+        return [("resources", trial.resources or meter.taken()), last]
 
 
 def _clean() -> None:

@@ -13,21 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.agent.commands.process import Sink
-from tunewright.agent.errors import TrialFailed, TrialStopped
-from tunewright.agent.records import Hold
+from tunewright.agent.errors import TrialFailed, TrialStopped, WorkerDied
 from tunewright.agent.redact import redact
 from tunewright.agent.runners.process import WIND_UP, Orders
-from tunewright.agent.store import current_owner
 from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.plugins.ray.actor import Task
 
 POLL = 1.0  # seconds between two looks at orders and limits
 BEGINNINGS = 2  # actors that may die in a row before their first trial
-
-
-class ActorLost(Exception):
-    """The actor died, or the machine that it ran on."""
 
 
 class Refused(BaseException):
@@ -77,38 +71,8 @@ class RemoteWorker:
         raise AssertionError("the last try returns or raises")
 
     def train(self, trial: Trial, place: Place) -> Any:
-        """The objective's value. A trial whose actor dies is begun once more, as its next attempt.
-
-        Raises TrialFailed with the reason, TrialStopped on a verdict, KeyboardInterrupt.
-        """
-        try:
-            return self._train(trial, place)
-        except ActorLost as lost:
-            _begin_again(trial, str(lost))
-            if not self.ready(self._aborted):
-                raise KeyboardInterrupt from None
-        try:
-            return self._train(trial, place)
-        except ActorLost as lost:
-            raise TrialFailed(f"{lost}, for the second time") from None
-
-    def close(self) -> None:
-        """Lets an idle actor end."""
-        if not self.is_ready:
-            self.kill()
-        self._actor = None
-
-    def kill(self) -> None:
-        if self._actor is not None:
-            self._kill(self._actor)
-        self._actor, self.is_ready = None, False
-
-    # ------------------------------------------------------------------------------------------ inner
-
-    def _aborted(self) -> bool:
-        return self._orders.abort
-
-    def _train(self, trial: Trial, place: Place) -> Any:
+        """The objective's value. Raises TrialFailed with the reason, WorkerDied, TrialStopped on a verdict,
+        KeyboardInterrupt."""
         import cloudpickle
 
         output = {stream: Output(trial.folder / f"{stream}.txt") for stream in ("stdout", "stderr")}
@@ -126,6 +90,19 @@ class RemoteWorker:
         if isinstance(rest[0], TrialStopped):
             raise rest[0]
         return cloudpickle.loads(rest[0])
+
+    def close(self) -> None:
+        """Lets an idle actor end."""
+        if not self.is_ready:
+            self.kill()
+        self._actor = None
+
+    def kill(self) -> None:
+        if self._actor is not None:
+            self._kill(self._actor)
+        self._actor, self.is_ready = None, False
+
+    # ------------------------------------------------------------------------------------------ inner
 
     def _converse(self, trial: Trial, task: Task | None, output: dict[str, Output]) -> tuple[Any, ...]:
         """Takes messages and answers them until there is an outcome: ("value", pickled), ("error", text) or
@@ -148,7 +125,9 @@ class RemoteWorker:
                 elif kind == "curve":
                     answers.append((serial, "ok", list(trial.curve)))
                 elif kind == "note":
-                    trial.note(facts[0])
+                    trial.note(*facts)
+                elif kind == "resources":
+                    (trial.resources,) = facts
                 elif kind == "output":
                     output[facts[0]].write(facts[1])
                 elif kind == "over":
@@ -165,7 +144,7 @@ class RemoteWorker:
     def _messages(
         self, future: Future[Any], ends: float | None, verdict: TrialStopped | None
     ) -> Sequence[tuple[Any, ...]]:
-        """What the actor has to say, within the limits. Raises ActorLost, the verdict where it does not end by itself,
+        """What the actor has to say, within the limits. Raises WorkerDied, the verdict where it does not end by itself,
         TrialFailed past the time limit, KeyboardInterrupt."""
         from ray.exceptions import RayError
 
@@ -177,7 +156,7 @@ class RemoteWorker:
             except RayError as error:
                 if verdict is not None:
                     raise verdict from None
-                raise ActorLost(cause(error)) from error
+                raise WorkerDied(cause(error)) from error
             if self._orders.abort:
                 raise KeyboardInterrupt
             if ends is not None and time.monotonic() > ends:
@@ -203,19 +182,6 @@ class Output:
         if self._rest:
             self._sink.write(self._rest)
         self._sink.close()
-
-
-def _begin_again(trial: Trial, reason: str) -> None:
-    """The next attempt at a trial whose worker died, with its parameters. Raises TrialFailed where another process was
-    quicker to take it: there it goes on, and this attempt's end is kept beside."""
-    agent = trial._agent
-    agent.release(trial)
-    record = agent._store.next_waiting(agent.study_id, Hold(current_owner(), leased=True))
-    if record is None or record.number != trial.number:
-        if record is not None:
-            agent.release(record.number)
-        raise TrialFailed(reason)
-    trial._record = record
 
 
 _CAUSES = (

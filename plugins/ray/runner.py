@@ -87,7 +87,7 @@ class RayRunner:
     def _crew(self, ray: Any, objective: Any, secrets: tuple[str, ...]) -> list[RemoteWorker]:
         paths = tuple(os.path.abspath(path) for path in sys.path)
         batch = max(0.25, self.workers / CALLS)
-        setting = Setting(secrets, paths, self._memory, self._store, batch)
+        setting = Setting(secrets, paths, self._memory, self._demands["num_gpus"], self._store, batch)
         kind = ray.remote(TrialActor).options(max_restarts=0, **self._demands)
         return [
             RemoteWorker(lambda: kind.remote(objective, setting), ray.kill, self._orders, self._timeout)
@@ -112,7 +112,8 @@ class RayRunner:
 
     def _drain(self, work: Work, worker: RemoteWorker) -> None:
         try:
-            while not self._orders.stop and worker.ready(self._unneeded) and (trial := work.next()) is not None:
+            devices = self._demands["num_gpus"]
+            while not self._orders.stop and worker.ready(self._unneeded) and (trial := work.next(devices)) is not None:
                 home = self._home_of(trial)
                 work.run(trial, lambda trial, home=home: home.train(trial, worker))  # type: ignore[misc]
         finally:
