@@ -13,12 +13,12 @@ from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
-from tunewright.agent.opening import as_made, difference, open_study, plain, stored_scheduler, study_files
+from tunewright.agent.opening import difference, make_up, open_study, study_files
 from tunewright.agent.prices import price_of, read_prices
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
-from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair, usual_scheduler
+from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
@@ -26,7 +26,6 @@ from tunewright.agent.trial import Trial
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
 from tunewright.engines.schedulers import PBT
-from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
@@ -85,9 +84,7 @@ class Agent(StudyReader):
         settings.check_plain(study, seed, advisor_deadline, fidelity)
         self.budget = budget if budget is not None else Budget()
         self._strict = settings.safety_of(safety) == "strict"
-        given_space = None if space is None else settings.space_of(space)
-        if given_space is not None and constraints:
-            given_space = Space(given_space.declared, [c.text for c in given_space.constraints] + list(constraints))
+        given_space = None if space is None else settings.space_of(space, constraints)
         given_objectives = settings.objectives_of(metric, direction, objectives)
         self._advisor, advisor_source = settings.advisor_of(advisor)
         price = price_of(self._advisor, read_prices(prices)) if self._advisor is not None else None
@@ -101,21 +98,15 @@ class Agent(StudyReader):
                 chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
-        known = self._store.study(study)
-        named, now_space, now_objectives = plain(engine), given_space, given_objectives or ()
-        if known is not None:
-            engine, named = as_made(known, engine)
-            chosen = stored_scheduler(known, chosen, left_open=scheduler == AUTO)
-            view = StudyView(self._store, known)
-            now_space, now_objectives = view.space, view.objectives
-        elif scheduler == AUTO:
-            chosen = scheduler_of(usual_scheduler(engine, fidelity, now_objectives))
-        self._engine = choices(engine, now_objectives, now_space, chosen.name if chosen else None)
+        made = make_up(
+            self._store.study(study), engine, chosen, scheduler == AUTO, given_space, given_objectives or (), fidelity
+        )
+        self._engine, chosen = made.order, made.scheduler
         config = {
             "task": task,
             "data": settings.data_facts(data),
             "advisor": settings.label(self._advisor) if self._advisor else None,
-            "engine": named,
+            "engine": made.named,
             "engines": [choice.to_config() for choice in self._engine],
             "scheduler": chosen.to_config() if chosen else None,
             "fidelity": [fidelity.name, fidelity.low, fidelity.high] if fidelity else None,
@@ -384,20 +375,13 @@ class Agent(StudyReader):
         Earlier trials still teach the engine where they fit the new space; parameters that are new to them count at
         their default. Returns the difference, one line per parameter.
         """
-        edited = settings.space_of(space)
-        if constraints:
-            edited = Space(edited.declared, [c.text for c in edited.constraints] + list(constraints))
+        edited = settings.space_of(space, constraints)
         lines = difference(self.space, edited)
         if lines and self._scheduler is not None and isinstance(self._scheduler.scheduler, PBT):
-            fix = "start a new study; enqueue the best configurations of this one"
-            raise FixSpace(
-                "population based training goes on from configurations of this space", field="space", fix=fix
-            )
+            message = "population based training goes on from configurations of this space"
+            raise FixSpace(message, field="space", fix="start a new study; enqueue the best configurations of this one")
         if lines:
-            waiting = [p for s in ("held", "open") for p in self._store.proposals(self.study_id, status=s)]
-            self._store.update_proposals(
-                {p.id: ("expired", "the space was edited") for p in waiting if p.id is not None}
-            )
+            self._store.expire_proposals(self.study_id, "the space was edited")
             self._view = StudyView(self._store, self._store.update_space(self.study_id, edited.to_dict()))
             if self._desk is not None:
                 self._desk.view = self._view

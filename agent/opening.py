@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunewright.agent import settings
 from tunewright.agent.errors import StudyExists
+from tunewright.agent.lineup import Choice, choices
 from tunewright.agent.records import StudyRecord
-from tunewright.agent.scheduling import AUTO, SchedulerChoice
+from tunewright.agent.scheduling import AUTO, SchedulerChoice, scheduler_of, usual_scheduler
 from tunewright.agent.store import Store
 from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.space import Space
-from tunewright.engines.types import Objective
+from tunewright.engines.types import Fidelity, Objective
 from tunewright.plugins import registry
 
 SEED = re.compile(r"(^|[._])((random|rng)_?)?seed$|(^|[._])random_state$", re.IGNORECASE)
@@ -108,6 +109,34 @@ def study_files(store: Path | None, record: StudyRecord) -> Path:
     if store is None:
         return Path(tempfile.gettempdir()) / f"tunewright-{uuid.uuid4().hex[:12]}" / folder
     return store.with_name(f"{store.name}.files") / folder
+
+
+class MadeUp(NamedTuple):
+    """Of what a study runs: its engines in fallback order, how the file names them, and its scheduler."""
+
+    order: tuple[Choice, ...]
+    named: Any
+    scheduler: SchedulerChoice | None
+
+
+def make_up(
+    known: StudyRecord | None,
+    engine: Any,
+    scheduler: SchedulerChoice | None,
+    left_open: bool,
+    space: Space | None,
+    objectives: Sequence[Objective],
+    fidelity: Fidelity | None,
+) -> MadeUp:
+    """For a study that exists, or a new one. `left_open`: no scheduler was named, nor none."""
+    named = plain(engine)
+    if known is not None:
+        engine, named = as_made(known, engine)
+        scheduler = stored_scheduler(known, scheduler, left_open)
+        space, objectives = Space.from_dict(known.space), [Objective(**o) for o in known.objectives]  # type: ignore[arg-type]
+    elif left_open:
+        scheduler = scheduler_of(usual_scheduler(engine, fidelity, objectives))
+    return MadeUp(choices(engine, objectives, space, scheduler.name if scheduler else None), named, scheduler)
 
 
 def as_made(record: StudyRecord, engine: Any) -> tuple[Any, Any]:

@@ -95,7 +95,13 @@ def data_facts(data: Any) -> dict[str, Any] | None:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
 
 
-def space_of(space: Any) -> Space:
+def space_of(space: Any, constraints: Sequence[str] = ()) -> Space:
+    """A `space=` argument, with further constraints."""
+    found = _space_of(space)
+    return Space(found.declared, [c.text for c in found.constraints] + list(constraints)) if constraints else found
+
+
+def _space_of(space: Any) -> Space:
     if isinstance(space, Space):
         return space
     if isinstance(space, str | Path):

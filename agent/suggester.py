@@ -9,8 +9,8 @@ comes out the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk, Question
 from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
 from tunewright.agent.checkpoints import Checkpoints
+from tunewright.agent.draft import Draft, Turn
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked, Choice, Lineup
@@ -35,30 +36,6 @@ from tunewright.plugins.hooks import Source
 
 USER = Source("user")
 CANDIDATES_WANTED = 3  # of one call past the seeds
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A trial about to be written: whose it is, and the proposals that change their status with it."""
-
-    decision: Decision
-    params: Mapping[str, Any]
-    proposer: str
-    proposals: Sequence[ProposalRecord] = ()
-    updates: Mapping[int, tuple[Any, str]] | None = None
-    taken_id: int | None = None
-    queue_id: int | None = None
-    held_id: int | None = None  # the private engine's proposal that stood before the arbiter again
-    faults: Sequence[str] = ()
-    defaults: Sequence[str] = ()  # parameters of trial 0 whose value the advisor knew
-
-
-class _Turn(threading.local):
-    """What one worker's turn stands on."""
-
-    put: Question | None = None  # the question that it had answered
-    heard: int | None = None  # the last event about any question
-    hold: Hold = Hold()  # how its trial is handed out
 
 
 class Suggester:
@@ -81,7 +58,7 @@ class Suggester:
         self._scheduler, self._files = scheduler, files
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
-        self._turn = _Turn()
+        self._turn = Turn()
         self._history = History(view)
         if scheduler is not None:
             self._history.rested = scheduler.rested
@@ -251,7 +228,7 @@ class Suggester:
             action = replace(action, step=copy.step)
         words = ", ".join(f"{k} {v}" for k, v in action.tags.items())
         reason = f"goes on from trial {action.parent} after step {action.step} with changed parameters ({words})"
-        draft = _Draft(Decision("engine", reason), action.params, scheduler.choice.name)
+        draft = Draft(Decision("engine", reason), action.params, scheduler.choice.name)
         try:
             record = self._write(draft, action, fresh)
         except BaseException:
@@ -262,11 +239,11 @@ class Suggester:
             copy.keep()
         return record
 
-    def _draft(self, fidelity: int | None = None) -> _Draft:
+    def _draft(self, fidelity: int | None = None) -> Draft:
         """Who gets the next new trial, which is trained to `fidelity` at first."""
         if queued := self._store.next_queued(self._study_id):
             queue_id, params = queued
-            return _Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
+            return Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
         if self._history.created == 0 and (start := self._default()):
             return start
         held = self._store.proposals(self._study_id, status="held") if self._strict else []
@@ -278,15 +255,15 @@ class Suggester:
         asked = self._lineup.ask(index, self._history.pending(self._strict), fidelity)
         return self._arbitrate(asked, index, None)
 
-    def _default(self) -> _Draft | None:
+    def _default(self) -> Draft | None:
         """Trial 0. In strict mode from the user's defaults alone: the same trial as without an advisor."""
         advisor = self._desk.advisor if self._desk and not self._strict else None
         start = default_start(self._view.space, advisor, self._task)
         if start is None:
             return None
-        return _Draft(Decision("default", start.reason), start.params, USER.name, defaults=start.advised)
+        return Draft(Decision("default", start.reason), start.params, USER.name, defaults=start.advised)
 
-    def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> _Draft:
+    def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
         record = Record(
             self._history.created,
@@ -312,7 +289,7 @@ class Suggester:
         if decision.source == "engine":
             if held_id is not None:
                 updates[held_id] = ("held", "it had lost an earlier turn to advice")
-            return _Draft(
+            return Draft(
                 decision,
                 row.params,
                 asked.source.name,
@@ -329,7 +306,7 @@ class Suggester:
             if self._strict
             else replace(row, status="displaced", reason="an advised candidate took this trial")
         )
-        return _Draft(
+        return Draft(
             decision,
             taken.params,
             settings.label(self._desk.advisor),
@@ -371,7 +348,7 @@ class Suggester:
         )
         return advice, Scores(measured, reference)
 
-    def _write(self, draft: _Draft, action: Begun | None = None, fresh: bool = True) -> TrialRecord:
+    def _write(self, draft: Draft, action: Begun | None = None, fresh: bool = True) -> TrialRecord:
         number = self._history.created
         as_of = self._scheduler.event if self._scheduler else self._history.event
         to_the_end = self._view.fidelity.high if self._view.fidelity else None

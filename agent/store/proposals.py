@@ -74,6 +74,13 @@ class Proposals(Base):
         with self._connection.write() as db:
             self._change_proposals(db, updates)
 
+    def expire_proposals(self, study_id: int, reason: str) -> None:
+        """Of those that wait for a trial, held ones and open ones."""
+        with self._connection.write() as db:
+            sql = "SELECT id FROM proposals WHERE study = ? AND status IN ('held', 'open') ORDER BY id"
+            waiting = db.execute(sql, [study_id]).fetchall()
+            self._change_proposals(db, {proposal_id: ("expired", reason) for (proposal_id,) in waiting})
+
     def _insert_proposals(
         self, db: Any, study_id: int, number: int | None, proposals: Sequence[ProposalRecord]
     ) -> list[int]:
