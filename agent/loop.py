@@ -64,10 +64,10 @@ def tune(
     limits = (trials, timeout, agent.budget.trials, agent.budget.seconds)
     if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    _runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told, on_notice))
+    make_runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told, on_notice))
 
 
-def _runner(runner: Any, workers: int) -> Runner:
+def make_runner(runner: Any, workers: int) -> Runner:
     name, options = (runner, {}) if isinstance(runner, str) else runner
     kind = registry.load("runners", name)
     try:
