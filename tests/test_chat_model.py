@@ -203,6 +203,20 @@ def test_caps_hold_in_a_chat(bench: Workbench, monkeypatch: Any) -> None:
         assert server.requests == []
 
 
+def test_a_money_cap_is_kept_with_a_model_of_known_price(bench: Workbench, monkeypatch: Any, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('["openai:scripted"]\ninput = 1.0\noutput = 10.0\n')
+    monkeypatch.setenv("TUNEWRIGHT_PRICES", str(prices))
+    with ScriptedServer([says("Yes.", usage=(1_000, 100))]) as server:
+        say = chat(server, bench, monkeypatch)
+        bench.set_budget(usd=0.01)
+        with pytest.raises(CapReached, match="usd"):
+            say("hello")
+        bench.set_budget(usd=1.0)
+        assert say("hello") == "Yes." and len(server.requests) == 1
+    assert bench.agent._store.calls(bench.agent.study_id)[-1].usd == pytest.approx(0.002)
+
+
 @pytest.mark.parametrize(
     "model, words",
     [("openai", "names no provider"), ("openai:x", "OPENAI_API_KEY: is not set"), ("nobody:x", "cannot be used")],
