@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from tunewright.agent import settings
+from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
@@ -19,7 +19,6 @@ from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
 from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair, usual_scheduler
 from tunewright.agent.settings import Budget
-from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
@@ -371,7 +370,7 @@ class Agent(StudyReader):
         edited = settings.space_of(space)
         if constraints:
             edited = Space(edited.declared, [c.text for c in edited.constraints] + list(constraints))
-        lines = difference(self.space, edited)
+        lines = space_words.difference(self.space, edited)
         if lines and self._scheduler is not None and isinstance(self._scheduler.scheduler, PBT):
             fix = "start a new study; enqueue the best configurations of this one"
             raise FixSpace(
