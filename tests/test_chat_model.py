@@ -279,7 +279,7 @@ def test_the_model_summarises_while_the_person_reads(bench: Workbench, monkeypat
         assert "Earlier in this conversation: - width was frozen" in sent(server)[-1]["content"]
         assert "answer 0" not in json.dumps(sent(server))
     names = [call.prompt_name for call in bench.agent._store.calls(bench.agent.study_id)]
-    assert names == ["chat", "summarize", "chat"]
+    assert names == ["chat", "recap", "chat"]
 
 
 def test_what_the_chat_adds_to_the_models_own_time(bench: Workbench, monkeypatch: Any) -> None:

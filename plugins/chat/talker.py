@@ -134,7 +134,7 @@ class ModelTalker:
     # ------------------------------------------------------------------------------------------ a summary
 
     def summarize(self, before: str, entries: Sequence[Entry]) -> str | None:
-        prompt = load("summarize")
+        prompt = load("recap")
         told = "\n".join(f"{role}: {content[:2_000]}" for role, content in entries)
         room = MOST_TOKENS * CHARACTERS_PER_TOKEN
         system, user = prompt.render(before=closed(before) or "none", conversation=closed(told[-room:]))
