@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 ROOMS = agent engines plugins prompts
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-ray mutations lint types layers wheel clean
+.PHONY: demo test test-ray mutations lint types layers wheel soak stress clean
 
 # Some systems ship venv without the pip that it wants to copy; theirs can fill the folder instead.
 $(VENV)/.made:
@@ -48,6 +48,16 @@ $(RAY)/.installed: pyproject.toml
 
 test-ray: $(RAY)/.installed
 	@$(RAY)/bin/pytest -q tests/ray
+
+# The slow half of the tests of faults, half an hour and more: make soak MINUTES=5
+MINUTES ?= 30
+soak: $(VENV)/.dev
+	@$(BIN)/python tests/soak.py --minutes $(MINUTES)
+
+# Crowds on one file and a real minute of points.
+stress: $(VENV)/.dev
+	@$(BIN)/python tests/soak.py points
+	@$(BIN)/python benchmarks/store.py crowd
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

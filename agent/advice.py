@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunewright import prompts
 from tunewright.agent import digest
@@ -25,6 +25,7 @@ from tunewright.agent.errors import StudyMoved
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked
 from tunewright.agent.prices import FREE, Price
+from tunewright.agent.readings import words
 from tunewright.agent.records import ConsultRecord, Curve, ProposalRecord
 from tunewright.agent.settings import Budget, label
 from tunewright.agent.store import Store
@@ -53,6 +54,15 @@ class Question:
     wanted: int
     request: AdviceRequest
     prompt: Prompt
+
+
+IN_WORDS = {
+    "gate": "the engine's model expects less of it than of the better part of its own candidates",
+    "distance": "too close to a configuration that was tried or runs",
+    "failure region": "too close to trials that failed",
+}
+
+T = TypeVar("T")
 
 
 class AdviceDesk:
@@ -166,8 +176,8 @@ class AdviceDesk:
         return self._keep(question, done)
 
     def consult(
-        self, number: int | None, prompt: Prompt, request: AdviceRequest, parse: Callable[[str], Any]
-    ) -> Consultation:
+        self, number: int | None, prompt: Prompt, request: AdviceRequest, parse: Callable[[str], T]
+    ) -> Consultation[T]:
         """One question of any prompt under the study's caps and deadline; every attempt is stored with `number`."""
         if self._budget.tokens is not None or self._budget.usd is not None:
             size = tokens_at_most(request.messages, request.answer_type)
@@ -183,24 +193,29 @@ class AdviceDesk:
 
     def _request(self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked) -> AdviceRequest:
         space, curves = self.view.space, self._curves(history)
+        diagnoses = {n: words(read) for n in curves if (read := self.view.reading(n))}
         facts = digest.build(
             space,
             self.view.objectives,
             history.told(),
             task=self._task,
+            data=self.view.record.config.get("data"),
             budget_left=self._budget.assumed_trials - number,
             wanted=wanted,
+            seeding=asked.startup,
             engine=digest.EngineView(
                 asked.source.name,
                 asked.proposal.params,
-                startup=asked.proposal.tags.get("phase") == "startup",
+                startup=asked.startup,
                 mean=asked.mean,
                 std=asked.std,
+                favoured=asked.favoured,
             ),
             default=space.default(),
             fidelity=self.view.fidelity,
+            noise=history.noise_floor() or None,
             curves=curves,
-            diagnoses={n: str(read) for n in curves if (read := self.view.reading(n))},
+            diagnoses=diagnoses,
             rejected=self._rejected(),
             notes=self.view.record.config.get("notes", ()),
         )
@@ -215,9 +230,10 @@ class AdviceDesk:
         budget, room = self._budget, []
         if budget.tokens is not None:
             room.append(budget.tokens - self._store.committed(self._study_id, "tokens") - tokens_in)
-        if budget.usd is not None and self.price is not None and self.price.output > 0:
+        a_token = self.price.worst(0, 1) if self.price is not None else 0.0
+        if budget.usd is not None and self.price is not None and a_token > 0:
             left = budget.usd - self._store.committed(self._study_id, "usd") - self.price.worst(tokens_in, 0)
-            room.append(left / self.price.worst(0, 1))
+            room.append(left / a_token)
         least = min(room, default=math.inf)
         return next((size for size in OUTPUT_TOKENS if size <= least), OUTPUT_TOKENS[-1])
 
@@ -233,7 +249,7 @@ class AdviceDesk:
                 found[number] = [self._store.curve(self._study_id, number, name) for name in names]
         return found
 
-    def _keep(self, question: Question, done: Consultation) -> Advice:
+    def _keep(self, question: Question, done: Consultation[prompts.Answer]) -> Advice:
         """Stores every candidate of a consultation; the valid ones of its last answer are the advice."""
         rejected = list(done.rejected)
         answer, number = done.answer, question.number
@@ -268,11 +284,13 @@ class AdviceDesk:
         """The candidates that the last call's answer lost to a check: they are told to the advisor once."""
         if self.last_asked is None:
             return []
-        return [
-            p
-            for p in self._store.proposals(self._study_id, self.last_asked)
-            if p.by == "advisor" and p.status == "rejected"
-        ]
+        lost = self._store.proposals(self._study_id, self.last_asked)
+        return [replace(p, reason=_told(p.reason)) for p in lost if p.by == "advisor" and p.status == "rejected"]
+
+
+def _told(reason: str | None) -> str | None:
+    """A check's outcome in words that say what to change: its number means nothing without the engine's scale."""
+    return next((words for check, words in IN_WORDS.items() if (reason or "").startswith(f"{check}: ")), reason)
 
 
 class _Ledger:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
+from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
 from tunewright.agent.opening import as_made, open_study, plain, stored_scheduler, study_files
 from tunewright.agent.prices import price_of, read_prices
@@ -29,6 +30,9 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
 
+if TYPE_CHECKING:
+    from tunewright.agent.counsel import Counsel
+
 
 class Agent(StudyReader):
     """Tunes one study. Every trial, curve, proposal, decision, prompt and answer is kept in one SQLite file.
@@ -36,6 +40,7 @@ class Agent(StudyReader):
     space: a mapping of names to Float, Int, Categorical or Derived; a Space; or a .yaml or .json space file.
     metric, direction: what is optimised; or `objectives`, a list of Objective, for several at once.
     task: what is tuned, in words, for the advisor.
+    data: facts about the data for the advisor, {"rows": 1797, "features": 64, "class_counts": [178, 182]}.
     advisor: None, "rules" (no key needed), "openai:MODEL", "langchain:PROVIDER:MODEL", another registered advisor, or
         an Advisor object.
     engine: a registered name, ("name", {options}), an Engine object, or a list of these in fallback order; "asha",
@@ -46,9 +51,8 @@ class Agent(StudyReader):
         is given and the engine is "auto" too, else to the end.
     fidelity: what training is counted in and its bounds: Fidelity("epoch", 1, 81). Steps reported count from 1.
     budget: caps on the whole study.
-    prices: USD for a million tokens of models that the shipped list lacks or has wrong, by advisor:
-        {"openai:MODEL": {"input": 0.25, "cached": 0.025, "output": 2.0}}; or a TOML file of these. TUNEWRIGHT_PRICES
-        names one for every study. Without a price a cost is unknown.
+    prices: USD for a million tokens of models that the shipped list lacks: {"openai:MODEL": {"input": 0.25, "cached":
+        0.025, "output": 2.0}}, or a TOML file. TUNEWRIGHT_PRICES names one for every study. Else a cost is unknown.
     advisor_deadline: seconds for one question to the advisor; past it the engine's proposal goes out.
     store: the file; None keeps the study in memory.
     study: its name in the file. An existing study is resumed, and needs neither space nor metric again.
@@ -65,6 +69,7 @@ class Agent(StudyReader):
         objectives: Sequence[Objective] | None = None,
         constraints: Sequence[str] = (),
         task: str | None = None,
+        data: Mapping[str, Any] | None = None,
         advisor: str | Advisor | None = "rules",
         engine: Any = "auto",
         scheduler: Any = "auto",
@@ -108,6 +113,7 @@ class Agent(StudyReader):
         self._engine = choices(engine, now_objectives, now_space, chosen.name if chosen else None)
         config = {
             "task": task,
+            "data": settings.data_facts(data),
             "advisor": settings.label(self._advisor) if self._advisor else None,
             "engine": named,
             "engines": [choice.to_config() for choice in self._engine],
@@ -141,6 +147,7 @@ class Agent(StudyReader):
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
         self._suggester = self._new_suggester()
+        self._leases, self._time = Leases(self._store, self.study_id), TimeCap(self._store, self.study_id, self.budget)
         self._store.requeue_dead(self.study_id)
 
     def _new_suggester(self) -> Suggester:
@@ -182,8 +189,9 @@ class Agent(StudyReader):
                 raise
         return out
 
-    def _next(self, fresh: bool = True) -> Trial:
-        return Trial(self, self._suggester.next(fresh))
+    def _next(self, fresh: bool = True, *, leased: bool = False, devices: float = 0.0) -> Trial:
+        self._leases.look_when_due()
+        return Trial(self, self._suggester.next(fresh, leased=leased, devices=devices))
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -209,7 +217,7 @@ class Agent(StudyReader):
         if main not in points:
             return Verdict.CONTINUE
         verdict = Verdict.CONTINUE
-        if not math.isfinite(points[main]):
+        if not math.isfinite(points[main]) or self._time.over():
             verdict = Verdict.STOP
         elif self._scheduler is not None:
             verdict = self._scheduler.judge(self._number(trial), at, points[main])
@@ -307,6 +315,15 @@ class Agent(StudyReader):
             return trial.attempt
         return self._store.trial(self.study_id, self._number(trial)).attempt
 
+    # ------------------------------------------------------------------------------------------ questions
+
+    def counsel(self, *, model: bool = True) -> Counsel:
+        """Answers to questions about the study: diagnose(trial number), summarize(), priors(words). The advisor's
+        language model gives them, which costs tokens; without one, or with model=False, curves and statistics do."""
+        from tunewright.agent.counsel import Counsel
+
+        return Counsel(self, model)
+
     # ------------------------------------------------------------------------------------------ loops
 
     def tune(
@@ -386,8 +403,6 @@ class Agent(StudyReader):
                 self._desk.view = self._view
             self._suggester = self._new_suggester()
         return lines
-
-    # ------------------------------------------------------------------------------------------ the end
 
     def close(self) -> None:
         """Flushes and closes the file; the study can be opened again at any time."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
@@ -27,6 +27,8 @@ MAX_QUOTED = 4_000  # characters of a bad answer that are shown to the model aga
 MAX_PROBLEMS = 10  # reasons that are listed in a re-ask
 FINAL = " (not retryable)"  # ends the stored error of a failure that the same request would meet again
 INTERRUPTED = "interrupted"
+
+T = TypeVar("T")  # what an answer is read into
 
 
 class Ledger(Protocol):
@@ -60,14 +62,14 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Consultation:
+class Consultation(Generic[T]):
     """What came of it. `error` is None exactly when `answer` can be used.
 
     `rejected` holds the candidates of an answer that was asked for again, each with the id of its call; an unusable
     last answer stays in `answer`. `retryable` tells an advisor that may recover from one that needs a person.
     """
 
-    answer: Answer | None
+    answer: T | None
     answer_call: int | None
     error: str | None
     retryable: bool
@@ -80,13 +82,13 @@ def consult(
     advisor: Advisor,
     request: AdviceRequest,
     *,
-    parse: Callable[[str], Answer],
+    parse: Callable[[str], T],
     ledger: Ledger,
     deadline: float,
     policy: Policy | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Consultation:
+) -> Consultation[T]:
     """Asks until there is a usable answer, `deadline` seconds have passed or asking again makes no sense.
 
     An answer that `parse` rejects (BadAnswer), or of which every candidate has problems, is asked for once more with
@@ -96,12 +98,12 @@ def consult(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(Generic[T]):
     """A text that came back, read. `problems` is why it cannot be used."""
 
     call_id: int
     text: str
-    answer: Answer | None
+    answer: T | None
     problems: tuple[str, ...]
 
 
@@ -109,13 +111,13 @@ class _TooLate(AdvisorFailed):
     """The deadline passed during the attempt."""
 
 
-class _Call:
+class _Call(Generic[T]):
     """The state of one consultation."""
 
     def __init__(
         self,
         advisor: Advisor,
-        parse: Callable[[str], Answer],
+        parse: Callable[[str], T],
         ledger: Ledger,
         deadline: float,
         policy: Policy,
@@ -136,15 +138,14 @@ class _Call:
             reraise=True,
         )
 
-    def run(self, request: AdviceRequest) -> Consultation:
-        reply: _Reply | None = None
+    def run(self, request: AdviceRequest) -> Consultation[T]:
+        reply: _Reply[T] | None = None
         rejected: tuple[tuple[int, Candidate], ...] = ()
         try:
             reply = self._retrying(self._attempt, request)
             if reply.problems and self._failures < self._policy.attempts and self._clock() < self._ends:
                 first, reply = reply, None
-                if first.answer is not None:
-                    rejected = tuple((first.call_id, candidate) for candidate in first.answer.candidates)
+                rejected = tuple((first.call_id, candidate) for candidate in _candidates(first.answer))
                 reply = self._retrying(self._attempt, _again(request, first))
         except AdvisorFailed as failure:
             error: str | None = _clean(str(failure))
@@ -165,7 +166,7 @@ class _Call:
 
     # ---------------------------------------------------------------- one attempt
 
-    def _attempt(self, request: AdviceRequest) -> _Reply:
+    def _attempt(self, request: AdviceRequest) -> _Reply[T]:
         call_id = self._ledger.begin(len(self._call_ids) + 1, request.messages)
         self._call_ids.append(call_id)
         began = self._clock()
@@ -228,7 +229,7 @@ class _Call:
             raise AdvisorFailed(f"the answer is longer than {MAX_ANSWER} characters", retryable=False, completion=came)
         return came
 
-    def _read(self, call_id: int, completion: Completion) -> _Reply:
+    def _read(self, call_id: int, completion: Completion) -> _Reply[T]:
         text = _encodable(completion.text)
         try:
             answer = self._parse(text)
@@ -238,8 +239,9 @@ class _Call:
             raise AdvisorFailed(
                 f"reading the answer failed: {type(fault).__name__}: {fault}", retryable=False, completion=completion
             ) from fault
-        if answer.candidates and all(candidate.problems for candidate in answer.candidates):
-            numbered = enumerate(answer.candidates, 1)
+        candidates = _candidates(answer)
+        if candidates and all(candidate.problems for candidate in candidates):
+            numbered = enumerate(candidates, 1)
             return _Reply(call_id, text, answer, tuple(f"candidate {i}: {p}" for i, c in numbered for p in c.problems))
         return _Reply(call_id, text, answer, ())
 
@@ -258,6 +260,11 @@ class _Call:
         return (named or 0.0) > self._policy.longest_wait or resumes >= self._ends
 
 
+def _candidates(answer: object) -> tuple[Candidate, ...]:
+    """Those of an answer to `propose`; other questions have none."""
+    return answer.candidates if isinstance(answer, Answer) else ()
+
+
 def _may_retry(error: BaseException) -> bool:
     return isinstance(error, AdvisorFailed) and error.retryable
 
@@ -272,7 +279,7 @@ def _named_wait(state: RetryCallState) -> float | None:
 # ------------------------------------------------------------------------------------------------ texts
 
 
-def _again(request: AdviceRequest, reply: _Reply) -> AdviceRequest:
+def _again(request: AdviceRequest, reply: _Reply[Any]) -> AdviceRequest:
     """The request with the bad answer and what is wrong with it."""
     listed = [f"- {problem}" for problem in reply.problems[:MAX_PROBLEMS]]
     if len(reply.problems) > MAX_PROBLEMS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,17 @@ Row = Mapping[str, Any]
 
 _RATES = ("lr", "learning_rate", "eta", "learning_rate_init", "step_size")
 _BATCHES = ("batch", "batch_size")
-_MOMENTA = ("momentum", "beta1", "beta_1")
-_ROUNDS = ("n_estimators", "num_boost_round", "n_rounds", "num_rounds", "rounds", "iterations", "max_iter")
+_MOMENTA = ("momentum",)  # Adam divides by its own steps' size: its beta1 changes nothing of their length
+_ROUNDS = ("n_estimators", "num_boost_round", "n_rounds", "num_rounds", "nrounds", "rounds", "iterations", "max_iter")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What several parameters make up together; None where a configuration lacks one of them."""
+
+    name: str
+    formula: str
+    compute: Callable[[Row], float | None]
 
 
 def ranks(x: np.ndarray) -> np.ndarray:
@@ -56,7 +66,8 @@ def effects(space: Space, units: np.ndarray, rank: np.ndarray) -> list[dict[str,
 
     units: (n, n_parameters); rank: (n,). `strength` is the share of the rank's variance between groups, less what
     chance alone would give (epsilon squared, Kelley 1935); `trend` is Spearman's correlation with the loss and
-    `error` its standard error under independence, 1 / sqrt(n - 1).
+    `error` its standard error under independence, 1 / sqrt(n - 1). A group's `rank` is its mean, in percent, with
+    `error` from the spread within all groups.
     """
     out = []
     for name, parameter, column in zip(space.names, space.parameters.values(), units.T, strict=True):
@@ -80,8 +91,8 @@ def effects(space: Space, units: np.ndarray, rank: np.ndarray) -> list[dict[str,
 def quantity_effects(configs: Sequence[Row], rank: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
     """The same for quantities that several parameters make up together, in quarters of the trials."""
     out = []
-    for label, compute in quantities(names).items():
-        x = np.array([math.nan if (value := compute(row)) is None else value for row in configs])
+    for quantity in quantities(names):
+        x = np.array([math.nan if (value := quantity.compute(row)) is None else value for row in configs])
         used = ~np.isnan(x) & ~np.isnan(rank)
         if used.sum() < MIN_TRIALS:
             continue
@@ -90,7 +101,7 @@ def quantity_effects(configs: Sequence[Row], rank: np.ndarray, names: Sequence[s
         group = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, 3)
         places, group = np.unique(group, return_inverse=True)
         labels = [f"{short(edges[k], 2)} to {short(edges[k + 1], 2)}" for k in places]
-        if effect := _effect(label, x, y, group, labels):
+        if effect := _effect(quantity.name, x, y, group, labels):
             out.append(effect)
     return out
 
@@ -114,35 +125,47 @@ def _effect(
         "trend": None if trend is None or math.isnan(trend) else round(trend, 2),
         "error": round(1 / math.sqrt(n - 1), 2),
         "groups": [
-            {"label": label, "rank": round(100 * float(m)), "n": int(c)}
+            {
+                "label": label,
+                "rank": round(100 * float(m)),
+                "error": round(100 * math.sqrt(max(0.0, within) / c)),
+                "n": int(c),
+            }
             for label, m, c in zip(labels, means, counts, strict=True)
         ],
     }
 
 
-def quantities(names: Sequence[str]) -> dict[str, Callable[[Row], float | None]]:
+def quantities(names: Sequence[str]) -> list[Quantity]:
     """Products that decide more than their factors, where the parameters' names allow.
 
     lr / ((1 - momentum) * batch) is the noise scale of SGD for a given data set (Smith & Le 2018); eta * rounds is
     how far boosting can go in all.
     """
     rate, batch, momentum, rounds = (_only(names, known) for known in (_RATES, _BATCHES, _MOMENTA, _ROUNDS))
-    out: dict[str, Callable[[Row], float | None]] = {}
+    out = []
     if rate and (batch or momentum):
         parts = ([f"(1-{momentum})"] if momentum else []) + ([batch] if batch else [])
         below = "*".join(parts)
 
-        def step(row: Row) -> float | None:
+        def effective(row: Row) -> float | None:
             if momentum and momentum not in row:  # another optimizer: the product means nothing there
                 return None
             return _ratio(row.get(rate), 1 - row[momentum] if momentum else 1, row.get(batch) if batch else 1)
 
-        out[f"{rate}/({below})" if len(parts) > 1 else f"{rate}/{below}"] = step
+        formula = f"{rate}/({below})" if len(parts) > 1 else f"{rate}/{below}"
+        out.append(Quantity(_free("effective_lr", names), formula, effective))
     if rate and rounds:
-        out[f"{rate}*{rounds}"] = lambda row: (
-            row[rate] * row[rounds] if _numbers(row.get(rate), row.get(rounds)) else None
-        )
+
+        def reach(row: Row) -> float | None:
+            return row[rate] * row[rounds] if _numbers(row.get(rate), row.get(rounds)) else None
+
+        out.append(Quantity(_free("rate_x_rounds", names), f"{rate}*{rounds}", reach))
     return out
+
+
+def _free(name: str, names: Sequence[str]) -> str:
+    return name if name not in names else f"{name} (computed)"
 
 
 def _only(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -160,10 +183,10 @@ def _ratio(rate: Any, rest: Any, batch: Any) -> float | None:
     return float(rate / (rest * batch))
 
 
-def untested(space: Space, units: np.ndarray, tried: Sequence[Row]) -> list[dict[str, Any]]:
+def untested(space: Space, units: np.ndarray, tried: Callable[[], Sequence[Row]]) -> list[dict[str, Any]]:
     """Values and wide ranges that no trial has used; missing values first, then the widest gaps.
 
-    units: (n, n_parameters) of trials spread over the study; `tried` all of them, to be sure of a missing value.
+    units: (n, n_parameters) of trials spread over the study; `tried` gives all of them, to be sure of a missing value.
     """
     values: list[dict[str, Any]] = []
     ranges: list[dict[str, Any]] = []
@@ -172,7 +195,9 @@ def untested(space: Space, units: np.ndarray, tried: Sequence[Row]) -> list[dict
         if isinstance(parameter, Categorical) or few(parameter):
             seen = {parameter.from_unit(float(place)) for place in np.unique(u)}
             missing = [v for v in parameter.values(FEW_VALUES) if v not in seen]
-            missing = [v for v in missing if not any(name in row and row[name] == v for row in tried)]
+            if missing:
+                ever = {row[name] for row in tried() if name in row}
+                missing = [v for v in missing if v not in ever]
             if missing:
                 values.append({"name": name, "values": missing})
         elif len(u):

@@ -57,6 +57,10 @@ class TrialFailed(TunewrightError):
     """Raised by whatever carries a trial out, when the trial brought no result; the message is the trial's error."""
 
 
+class WorkerDied(TrialFailed):
+    """Raised by a runner whose worker ended without an answer: the trial is given to another, once."""
+
+
 class UpgradeSQLite(TunewrightError):
     """The SQLite library is too old, or unsafe for the journal this file uses."""
 

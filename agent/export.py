@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from tunewright.agent.records import TrialRecord
+from tunewright.agent.records import Resources, TrialRecord
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Derived, Float, Int
 from tunewright.engines.types import State
 
 PAGE = 500
+RESOURCES = ("cpu_seconds", "memory_bytes", "gpu_use", "gpu_memory_bytes")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -27,7 +28,8 @@ def rows(view: StudyView) -> Iterator[dict[str, Any]]:
     """One flat mapping per trial: number, state, values by metric, params.NAME, and how it came about."""
     after = -1
     while page := view.store.trials(view.record.id, after=after, limit=PAGE):
-        yield from (_row(view, trial) for trial in page)
+        taken = view.store.resources(view.record.id, [trial.number for trial in page])
+        yield from (_row(view, trial, taken.get(trial.number)) for trial in page)
         after = page[-1].number
 
 
@@ -38,21 +40,22 @@ def columns(view: StudyView) -> list[str]:
         named |= dict.fromkeys(trial.params)
     head = ["number", "state", *(o.name for o in view.objectives)]
     return [*head, *(f"params.{name}" for name in named), "fidelity", "source", "proposer", "attempt", "seed", "error",
-            "created", "started", "finished", "seconds"]  # fmt: skip
+            "created", "started", "finished", "seconds", *RESOURCES]  # fmt: skip
 
 
-def _row(view: StudyView, trial: TrialRecord) -> dict[str, Any]:
+def _row(view: StudyView, trial: TrialRecord, taken: Resources | None) -> dict[str, Any]:
     values = dict(zip((o.name for o in view.objectives), trial.values or (), strict=False))
     if trial.state is State.PAUSED and (curve := view.curve(trial.number)):
         values[view.objectives[0].name] = curve[-1][1]  # where it came to rest, at the fidelity of its row
-    known = trial.finished is not None and trial.started is not None
     return {
         "number": trial.number, "state": str(trial.state), **values,
         **{f"params.{name}": value for name, value in trial.params.items()},
         "fidelity": trial.fidelity, "source": trial.source, "proposer": trial.proposer, "attempt": trial.attempt,
         "seed": trial.seed, "error": trial.error, "created": _time(trial.created), "started": _time(trial.started),
         "finished": _time(trial.finished),
-        "seconds": (trial.finished or 0) - (trial.started or 0) if known else None,
+        "seconds": trial.trained if trial.state.finished or trial.state is State.PAUSED else None,
+        "cpu_seconds": taken and taken.cpu, "memory_bytes": taken and taken.memory, "gpu_use": taken and taken.gpu,
+        "gpu_memory_bytes": taken and taken.gpu_memory,
     }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tunewright.agent.view import StudyView
 from tunewright.engines.failures import failure_risk
 from tunewright.engines.noise import noise_floor
 from tunewright.engines.novelty import distances
+from tunewright.engines.space import Space
 from tunewright.engines.types import Point, Proposal, State
 
 NOISE_EVERY = 10
@@ -37,17 +38,14 @@ class History:
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
-        self.seconds = 0.0  # of training, summed over finished trials
         self.results: list[Result] = []  # of engine and advisor, in the order in which they came
         self.event = 0  # the latest end of a trial that is known
         self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the results
         self._advised_by: dict[int, str] = {}
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
-        self._records: dict[int, TrialRecord] = {}  # as they were created
-        self._by_key: dict[str, int] = {}
-        self._row: dict[int, int] = {}  # trial number -> row of _units
-        self._units: list[np.ndarray] = []
+        self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
+        self._places = _Places(view.space)
         self._failed: dict[int, bool] = {}
 
     def sync(self) -> list[TrialRecord]:
@@ -59,17 +57,17 @@ class History:
             if (fitted := self._view.fit(record)) is None:
                 continue
             self._records[record.number] = fitted
-            free = self.space.free(fitted.params)
-            self._by_key.setdefault(self.space.key(free), record.number)
-            self._row[record.number] = len(self._units)
-            self._units.append(self.space.encode([free])[0])
+            self._places.new.append(fitted)
         new = []
-        for record in self._store.finished_since(self._study_id, self.event):
-            self.event = record.event or self.event
-            self.seconds += (record.finished or 0.0) - (record.started or record.finished or 0.0)
-            if (fitted := self._view.fit(record)) is not None:
-                self._failed[record.number] = record.state is State.FAILED
-                new.append(fitted)
+        for number, event in self._store.ends_since(self._study_id, self.event):
+            self.event = event
+            if (known := self._records.get(number)) is None:
+                continue  # outside the space
+            if not known.state.finished:
+                known = self._view.fit(self._store.trial(self._study_id, number))
+                assert known is not None, "its parameters are the ones that fitted"
+            self._failed[number] = known.state is State.FAILED
+            new.append(known)
         self.finished += new
         live = self._store.trials(self._study_id, states=LIVE)
         self.live = [fitted for r in live if (fitted := self._view.fit(r)) is not None]
@@ -100,20 +98,24 @@ class History:
         known, trust = self._trust.get(advisor, (-1, UNTRIED))
         if known != len(self.results):
             tried = any(result.by == advisor for result in self.results)
-            trust = earned(self.results, advisor, self._noise_floor()) if tried else UNTRIED
+            trust = earned(self.results, advisor, self.noise_floor()) if tried else UNTRIED
             self._trust[advisor] = (len(self.results), trust)
         return trust
 
-    def _noise_floor(self) -> float:
-        """Estimated anew with half as many results again, among those of the fidelity that most have."""
-        known, noise = self._noise
-        if len(self.results) - known >= max(NOISE_EVERY, known // 2):
-            usual = Counter(r.fidelity for r in self.results).most_common(1)[0][0]
-            usable = [r for r in self.results if r.fidelity == usual and math.isfinite(r.loss)]
+    def noise_floor(self) -> float:
+        """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
+        again, among those of the fidelity that most have. Who asks, and when, makes no difference."""
+        known = self._noise[0]
+        due = known
+        while len(self.results) - due >= (step := max(NOISE_EVERY, due // 2)):
+            due += step
+        if due > known:
+            results = self.results[:due]
+            usual = Counter(r.fidelity for r in results).most_common(1)[0][0]
+            usable = [r for r in results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]
-            noise = noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0
-            self._noise = (len(self.results), noise)
-        return noise
+            self._noise = (due, noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0)
+        return self._noise[1]
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones."""
@@ -131,14 +133,45 @@ class History:
 
     def repeats(self, config: Mapping[str, Any]) -> int | None:
         """The first trial that has this configuration, whatever became of it."""
-        return self._by_key.get(self.space.key(config))
+        return self._places.number_of(config)
 
     def near(self, config: Mapping[str, Any]) -> tuple[float, float]:
         """(distance to the nearest trial in 0..1, learned risk of failure in 0..1)."""
-        if not self._units:
+        numbers, units = self._places.all()
+        if not numbers:
             return 1.0, 0.0
-        apart = distances(self.space, config, np.array(self._units))
-        ended = [n for n in self._failed if n in self._row]
-        rows, failed = [self._row[n] for n in ended], [self._failed[n] for n in ended]
-        risk = failure_risk(apart[rows], np.array(failed, dtype=bool)) if ended else 0.0
-        return float(apart.min()), risk
+        apart = distances(self.space, config, units)
+        rows = [row for row, number in enumerate(numbers) if number in self._failed]
+        failed = np.array([self._failed[numbers[row]] for row in rows], dtype=bool)
+        return float(apart.min()), failure_risk(apart[rows], failed) if rows else 0.0
+
+
+class _Places:
+    """Where the trials' configurations lie. Only advice asks, so they are worked out when it does."""
+
+    def __init__(self, space: Space):
+        self.new: list[TrialRecord] = []
+        self._space = space
+        self._by_key: dict[str, int] = {}
+        self._numbers: list[int] = []
+        self._units = np.empty((0, len(space.names)))
+
+    def number_of(self, config: Mapping[str, Any]) -> int | None:
+        """The first trial of this configuration."""
+        self._take_in()
+        return self._by_key.get(self._space.key(config))
+
+    def all(self) -> tuple[Sequence[int], np.ndarray]:
+        """(trial numbers, their points in the unit cube: (n, parameters))."""
+        self._take_in()
+        return self._numbers, self._units
+
+    def _take_in(self) -> None:
+        new, self.new = self.new, []
+        if not new:
+            return
+        free = [self._space.free(record.params) for record in new]
+        for record, params in zip(new, free, strict=True):
+            self._by_key.setdefault(self._space.key(params), record.number)
+        self._numbers += [record.number for record in new]
+        self._units = np.concatenate([self._units, self._space.encode(free)])

@@ -1,22 +1,24 @@
 """The engines of a study in their fallback order: what they are told, and what happens when one breaks.
 
 State is history: an engine is built fresh and told every finished trial in the order in which they ended. When it
-raises or proposes what its space does not allow, it is set aside with the reason and the next in the order takes its
-place on the same history; `random` stands at the end of every order.
+raises, proposes what its space does not allow, or is not ours and gives no answer, it is set aside with the reason and
+the next in the order takes its place on the same history; `random` stands at the end of every order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tunewright.agent.favoured import favoured
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
 from tunewright.engines.space import Space
-from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Predictor, Proposal, Scorer
+from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Params, Predictor, Proposal, Scorer
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Source
 
@@ -24,6 +26,10 @@ REFERENCE_CANDIDATES = 256
 AUTO = "auto"
 JUDGE = "tpe"  # scores advice where the engine cannot
 MAX_GP_PARAMETERS = 40
+NOTHING_DRAWN: tuple[Sequence[Params], np.ndarray] = ((), np.empty(0))
+PATIENCE = 300.0  # seconds for one answer of an engine that is not ours
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,12 @@ class Asked:
     faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
     mean: float | None = None  # of the first objective there, where the engine predicts
     std: float | None = None
+    favoured: tuple[Mapping[str, Any], ...] = ()  # where its best candidates lie, see `Lineup.favoured`
+
+    @property
+    def startup(self) -> bool:
+        """Whether the proposal was drawn without a model."""
+        return self.proposal.tags.get("phase") == "startup"
 
 
 def choices(
@@ -126,6 +138,7 @@ class Lineup:
         self._history: list[Observation] = []
         self._faults: list[str] = []  # since the last proposal
         self._judge: Engine | None = None
+        self._drawn: tuple[Sequence[Params], np.ndarray] = NOTHING_DRAWN
         self._start(0)
 
     def _start(self, position: int) -> None:
@@ -146,11 +159,33 @@ class Lineup:
         """Whether the engine took them."""
         try:
             if observations:
-                self._engine.tell(observations)
+                self._bounded(lambda: self._engine.tell(observations))
         except Exception as error:  # a plugin's fault must cost a fallback, never the study
             self._fault(error)
             return False
         return True
+
+    def _bounded(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. An engine of somebody else's may hang: its thread, which nothing can end, is
+        left behind then. Raises TimeoutError."""
+        if self.source.distribution == "tunewright":
+            return work()
+        answer: list[Callable[[], T]] = []
+
+        def run() -> None:
+            try:
+                found = work()
+            except BaseException as error:
+                answer.append(lambda error=error: _raise(error))  # type: ignore[misc]
+            else:
+                answer.append(lambda: found)
+
+        thread = threading.Thread(target=run, name="tunewright-engine", daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        if not answer:
+            raise TimeoutError(f"gave no answer within {PATIENCE:g} s")
+        return answer[0]()
 
     def _fault(self, what: Exception | str) -> None:
         text = what if isinstance(what, str) else f"{type(what).__name__}: {what}"
@@ -180,7 +215,7 @@ class Lineup:
         """
         while True:
             try:
-                proposal = self._engine.ask(1, pending, index=index, fidelity=fidelity)[0]
+                proposal = self._bounded(lambda: self._engine.ask(1, pending, index=index, fidelity=fidelity)[0])
                 if not (problems := self.space.problems(proposal.params)):
                     faults, self._faults = tuple(self._faults), []
                     return Asked(proposal, self.source, faults, *self._expected(proposal))
@@ -196,7 +231,8 @@ class Lineup:
         if proposal.tags.get("phase") == "startup" or not isinstance(self._engine, Predictor):
             return None, None
         try:
-            prediction = self._engine.predict([proposal.params])
+            engine = self._engine
+            prediction = self._bounded(lambda: engine.predict([proposal.params]))
             mean, std = float(prediction.mean[0, 0]), float(prediction.std[0, 0])
         except Exception as error:  # only the words of a prompt need it
             self._fault(f"cannot predict: {error}")
@@ -225,18 +261,37 @@ class Lineup:
             return self._reference(index)
 
     def _reference(self, index: int) -> tuple[float, ...]:
+        self._drawn = NOTHING_DRAWN
         scorer = self._scorer()
         if scorer is None:
             return ()
-        scores = np.asarray(scorer.score(scorer.candidates(REFERENCE_CANDIDATES, index=index)), dtype=float)
-        return () if np.ptp(scores) == 0 else tuple(scores.tolist())
+        drawn, found = self._bounded(lambda: _scored(scorer, index))
+        scores = np.asarray(found, dtype=float)
+        if np.ptp(scores) == 0:
+            return ()
+        self._drawn = drawn, scores
+        return tuple(scores.tolist())
+
+    def favoured(self) -> tuple[Mapping[str, Any], ...]:
+        """Where the best of the last `reference` lie, as `tunewright.agent.favoured` tells it; nothing without one."""
+        return tuple(favoured(self.space, *self._drawn))
 
     def score(self, configs: Sequence[Mapping[str, Any]]) -> list[float]:
         """One score per configuration, NaN where the scorer has none to give: such advice passes no gate."""
         scorer = self._scorer()
         assert scorer is not None, "scores are asked for only where there is a reference"
         try:
-            return [float(s) for _, s in zip(configs, scorer.score(configs), strict=True)]
+            found = self._bounded(lambda: scorer.score(configs))
+            return [float(s) for _, s in zip(configs, found, strict=True)]
         except Exception as error:
             self._fault(f"cannot score: {error}")
             return [float("nan")] * len(configs)
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _scored(scorer: Scorer, index: int) -> tuple[Sequence[Params], Any]:
+    drawn = scorer.candidates(REFERENCE_CANDIDATES, index=index)
+    return drawn, scorer.score(drawn)

@@ -18,7 +18,9 @@ from tunewright.agent.errors import (
     TrialFailed,
     TrialPaused,
     TrialStopped,
+    WorkerDied,
 )
+from tunewright.agent.leases import Leases
 from tunewright.agent.redact import redact
 from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument, SpaceExhausted
@@ -61,10 +63,16 @@ def tune(
             raise FixArgument("must be a whole number above zero", field=name, value=value)
     if timeout is not None and not timeout > 0:
         raise FixArgument("must be seconds above zero", field="timeout", value=timeout)
-    limits = (trials, timeout, agent.budget.trials, agent.budget.seconds)
+    limits = (trials, timeout, agent.budget.trials, agent.budget.seconds, agent.budget.gpu_hours)
     if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    make_runner(runner, workers).run(StudyWork(agent, objective, trials, timeout, told, on_notice))
+    carry_out(agent, StudyWork(agent, objective, trials, timeout, told, on_notice), make_runner(runner, workers))
+
+
+def carry_out(agent: Agent, work: StudyWork, runner: Runner) -> None:
+    """Runs the work to its end, holding the leases of the trials that run."""
+    with Leases(agent._store, agent.study_id, work.held):
+        runner.run(work)
 
 
 def make_runner(runner: Any, workers: int) -> Runner:
@@ -98,29 +106,43 @@ class StudyWork:
         self._held = 0  # trials of this call that workers are asking for
         self._over = False
         self._ended = threading.Event()  # a trial of this run ended since it was last cleared
+        self._running: set[int] = set()
 
-    def next(self) -> Trial | None:
-        """The next trial, or None when a limit is reached or a finite space was tried out.
+    def held(self) -> frozenset[int]:
+        """Numbers of the trials that run here."""
+        return frozenset(self._running)
+
+    def next(self, devices: float = 0.0) -> Trial | None:
+        """The next trial, or None when a limit is reached or a finite space was tried out; a worker that dies later
+        leaves its trial for one more call.
 
         While the scheduler can start nothing before a trial that runs has a result, it waits for one: of this run, or
         of another process.
         """
+        if self._agent.budget.gpu_hours is not None and not devices:
+            raise FixArgument(
+                "cannot be kept: the runner gives trials no devices",
+                field="budget.gpu_hours",
+                value=self._agent.budget.gpu_hours,
+                fix='runner=("local", {"gpus": "auto"}), or Budget(seconds=...)',
+            )
         while not self._over and (self._deadline is None or time.monotonic() < self._deadline):
             self._ended.clear()
             with self._lock:
                 if self._left == 0 and not self._scheduled:
-                    break
+                    return None
                 fresh = self._left != 0
                 self._hold(1 if fresh else 0)
             begun = 0
             try:
-                trial = self._agent._next(fresh=fresh)
+                trial = self._agent._next(fresh=fresh, leased=True, devices=devices)
                 begun = int(not self._scheduled or (trial.resume_from is None and trial.attempt == 1))
                 trial._stops = True
+                self._running.add(trial.number)
                 return trial
             except (BudgetSpent, SpaceExhausted):
                 if fresh or not self._held:
-                    break
+                    return None
                 self._ended.wait(POLL)  # another worker may not use up what it holds
             except AwaitTrials as waiting:
                 if self._agent._by_hand & set(waiting.data["running"]):
@@ -129,7 +151,6 @@ class StudyWork:
             finally:
                 with self._lock:
                     self._hold(-1 if fresh else 0, begun)
-        self._over = True
         return None
 
     def _hold(self, more: int, begun: int = 0) -> None:
@@ -148,9 +169,15 @@ class StudyWork:
         for callback in self._on_start:
             callback(self._agent, trial)
         try:
-            value = (execute or self.objective)(trial)
+            try:
+                value = (execute or self.objective)(trial)
+            finally:
+                if trial.resources is not None:
+                    self._agent._store.add_resources(self._agent.study_id, trial.number, trial.attempt, trial.resources)
         except TrialStopped as stop:
             self._stopped(trial, stop)
+        except WorkerDied as error:
+            self._died(trial, redact(str(error)))
         except TrialFailed as error:
             self._fail(trial, redact(str(error)))
         except Exception as error:  # whatever a training raises is a failed trial, not the end of the study
@@ -163,6 +190,7 @@ class StudyWork:
         else:
             self._observe(trial, value)
         finally:
+            self._running.discard(trial.number)
             self._ended.set()
         for callback in self._callbacks:
             callback(self._agent, trial)
@@ -171,9 +199,15 @@ class StudyWork:
         with contextlib.suppress(AlreadyObserved):  # the first result stands, this one is kept as a repeat
             self._agent.fail(trial, reason)
 
+    def _died(self, trial: Trial, reason: str) -> None:
+        trial._record = self._agent._store.died(self._agent.study_id, trial.number, trial.attempt, reason)
+        with self._lock:
+            if self._left is not None and not self._scheduled and not trial.state.finished:
+                self._left += 1  # what it was counted as is still to be run
+
     def _observe(self, trial: Trial, value: Any) -> None:
-        if self._agent.trial(trial.number).state.finished:  # the objective observed or failed it itself
-            return
+        if value is None and self._agent.trial(trial.number).state.finished:
+            return  # the objective observed or failed it itself
         if value is None:
             self._fail(trial, "the objective returned None; return the metric's value")
             return

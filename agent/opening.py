@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.agent import settings
+from tunewright.agent.errors import StudyExists
 from tunewright.agent.records import StudyRecord
 from tunewright.agent.scheduling import AUTO, SchedulerChoice
 from tunewright.agent.space_words import difference
@@ -48,14 +49,17 @@ def open_study(
             field=f"space[{seeds[0]!r}]",
             fix="take it out of the space and give trial.seed to your training",
         )
-    return store.create_study(
-        name,
-        space=space.to_dict(),
-        objectives=[{"name": o.name, "direction": o.direction} for o in objectives],
-        seed=seed or 0,
-        config=config,
-        environment=settings.environment(),
-    )
+    try:
+        return store.create_study(
+            name,
+            space=space.to_dict(),
+            objectives=[{"name": o.name, "direction": o.direction} for o in objectives],
+            seed=seed or 0,
+            config=config,
+            environment=settings.environment(),
+        )
+    except StudyExists:  # another process made it a moment ago
+        return open_study(store, name, space, objectives, seed, config)
 
 
 def _resume(
@@ -94,7 +98,8 @@ def _resume(
             message, fix = f"the study {known.name!r} was made with {before}", f"leave {name} out to resume it"
             raise FixArgument(message, field=name, value=now, fix=fix)
     kept = {name: known.config[name] for name in ("fell_to_strict", "notes") if name in known.config}
-    config = {**config, **training, **kept, "task": config["task"] or known.config.get("task")}
+    told = {name: config[name] or known.config.get(name) for name in ("task", "data")}
+    config = {**config, **training, **kept, **told}
     return known if config == known.config else store.update_config(known.id, config)
 
 

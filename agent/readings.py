@@ -18,3 +18,11 @@ def reading(store: Store, study: StudyRecord, number: int) -> Reading | None:
     curves = {name: list(zip(curve.steps, curve.values, strict=True)) for name, curve in found.items()}
     fidelity = study.config.get("fidelity")
     return read(curves, objective["name"], objective["direction"], None if fidelity is None else fidelity[2])
+
+
+def words(found: Reading) -> str:
+    """A reading in one line, with where the curve is going."""
+    ahead = found.forecast
+    if ahead is None:
+        return str(found)
+    return f"{found}; at step {ahead.horizon:g} it may reach {ahead.mean:.4g} ({ahead.low:.4g} to {ahead.high:.4g})"

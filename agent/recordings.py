@@ -21,9 +21,10 @@ log = logging.getLogger("tunewright")
 
 
 class ReplayAdvisor:
-    """`advisor="replay:FILE"`, or "replay:FILE#STUDY" for one of several: the n-th call gets the n-th answer, a failed
-    one its failure, in no time and at no cost. `changed` lists the calls whose request is not the recorded one; each is
-    logged as a warning.
+    """`advisor="replay:FILE"`, or "replay:FILE#STUDY" for one of several.
+
+    The n-th call of a prompt gets its n-th answer, a failed one its failure, in no time and at no cost. `changed` lists
+    the calls whose request is not the recorded one; each is logged as a warning.
     """
 
     free_of_charge = True
@@ -55,7 +56,11 @@ class ReplayAdvisor:
         # What a crash cut short was asked again.
         cut = ("open", "abandoned")
         kept = [c for c in store.calls(study_id) if not (c.status in cut and c.error in (None, INTERRUPTED))]
-        self._calls: Iterator[tuple[CallRecord, CallRecord | None]] = pairwise([*kept, None])  # type: ignore[list-item]
+        # Questions of one prompt follow each other; those that a person asked between do not count.
+        self._calls: dict[str, Iterator[tuple[CallRecord, CallRecord | None]]] = {
+            name: pairwise([*(c for c in kept if c.prompt_name == name), None])  # type: ignore[list-item]
+            for name in {c.prompt_name for c in kept}
+        }
         self._asked = {c.id: store.call_messages(c.id) for c in kept}
         first = store.trials(study_id, limit=1)
         known = (store.decision(study_id, 0) or {}).get("defaults", []) if first else []
@@ -68,7 +73,7 @@ class ReplayAdvisor:
         return {name: value for name, value in self._defaults.items() if name in space.parameters}
 
     def complete(self, request: AdviceRequest, *, timeout: float) -> Completion:
-        call, following = next(self._calls, (None, None))
+        call, following = next(self._calls.get(request.purpose, iter(())), (None, None))
         if call is None:
             raise AdvisorFailed("the recording has no further call", retryable=False)
         self.calls += 1

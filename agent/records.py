@@ -33,7 +33,7 @@ class StudyRecord:
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
     number: int
-    attempt: int  # 1, or more after its worker died
+    attempt: int  # 1, or more after its worker died or it was handed back
     state: State
     params: Mapping[str, Any]  # as handed out: free and derived values
     source: TrialSource
@@ -47,6 +47,9 @@ class TrialRecord:
     started: float | None = None
     finished: float | None = None
     event: int | None = None  # id of its terminal event; trials are told to engines in this order
+    deaths: int = 0  # of runners' processes on it
+    trained: float = 0.0  # seconds, of all runs that ended; of one whose process died up to its last sign of life
+    device_seconds: float = 0.0  # the same times the devices that each run held
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,44 @@ class Owner:
     boot: str
     pid: int
     started: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How a trial is handed out. `owner` None: to nobody in particular. `leased`: a runner has it, who gives signs of
+    life. The caps are the study's; see `Budget`."""
+
+    owner: Owner | None = None
+    leased: bool = False
+    devices: float = 0.0
+    seconds: float | None = None
+    gpu_hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the processes of a trial took; None is unknown. `seconds` is the time they were watched."""
+
+    seconds: float
+    cpu: float | None = None  # seconds of processor time
+    memory: int | None = None  # bytes resident at most
+    gpu: float | None = None  # share of the devices' time in use, 0 to 1
+    gpu_memory: int | None = None  # bytes at most
+
+    def __str__(self) -> str:
+        parts = [] if self.cpu is None else [f"{self.cpu:.3g} s of processor time in {self.seconds:.3g} s"]
+        parts += [] if self.memory is None else [f"{size_text(self.memory)} of memory"]
+        parts += [] if self.gpu is None else [f"{self.gpu:.0%} of its GPUs' time"]
+        parts += [] if self.gpu_memory is None else [f"{size_text(self.gpu_memory)} of their memory"]
+        return ", ".join(parts)
+
+
+def size_text(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1024 or unit == "GB":
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    raise AssertionError("every size has a unit")
 
 
 @dataclass(frozen=True, slots=True)

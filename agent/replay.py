@@ -19,7 +19,7 @@ from tunewright.agent.agent import Agent
 from tunewright.agent.consult import INTERRUPTED
 from tunewright.agent.errors import BudgetSpent
 from tunewright.agent.recordings import ReplayAdvisor
-from tunewright.agent.records import StudyRecord, TrialRecord
+from tunewright.agent.records import Hold, StudyRecord, TrialRecord
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Event, Store, current_owner
 from tunewright.agent.store.consults import BEGAN, ENDED
@@ -95,6 +95,7 @@ class _Replay:
             self._space,
             objectives=[Objective(**o) for o in self._study.objectives],  # type: ignore[arg-type]
             task=config.get("task"),
+            data=config.get("data"),
             advisor=self._advisor if config.get("advisor") else None,
             engine=config.get("engines", config["engine"]),
             scheduler=config.get("scheduler"),
@@ -189,7 +190,7 @@ class _Replay:
         elif event.kind == "trial_requeued":
             store.release(study_id, number)
         elif event.kind == "trial_changed":
-            store.next_waiting(study_id, current_owner())
+            store.next_waiting(study_id, Hold(current_owner()))
 
     def _reconfigure(self, config: dict[str, Any]) -> None:
         before = {name: value for name, value in self._config.items() if name != "fell_to_strict"}

@@ -128,13 +128,12 @@ def _action(data: Mapping[str, Any]) -> Begun:
 
 @dataclass(slots=True)
 class _Run:
-    """A trial as its events tell it. `target` is the step it may train to, `since` when its present run began."""
+    """A trial as its events tell it. `target` is the step it may train to."""
 
     params: Params
     target: int | None
     source: str
     own: bool
-    since: float
     here: bool  # whether this process runs it
     scheduled: bool = True
     rested: Point | None = None  # (step, value) of its latest pause
@@ -148,7 +147,6 @@ class SchedulerDesk:
         self.choice = choice
         self.scheduler = choice.make(view.objectives, view.fidelity, view.record.seed, view.space)
         self.clones = 0  # trials that went on from another's checkpoint
-        self.seconds = 0.0  # that trials trained, as far as their ends are known
         self._view, self._store, self._study_id = view, view.store, view.record.id
         self._metric = view.objectives[0].name
         self._lock = threading.RLock()
@@ -254,12 +252,12 @@ class SchedulerDesk:
             self._created(number, event)
         elif event.kind == "trial_resumed":
             run = self._runs[number]
-            run.target, run.since, run.paused = facts["fidelity"], event.created, False
+            run.target, run.paused = facts["fidelity"], False
             run.here = _is_here(facts)
             self._begin(number, run, _action(facts["action"]))
         elif event.kind in ("trial_changed", "trial_requeued"):
             run = self._runs[number]
-            run.since, run.here = event.created, _is_here(facts)
+            run.here = _is_here(facts)
             self._curves.pop(number, None)
         elif event.kind == "trial_paused":
             run = self._runs[number]
@@ -277,7 +275,7 @@ class SchedulerDesk:
         params = self._view.space.free(facts["params"])
         own = facts["source"] == "engine" and not isinstance(action, Clone)
         here = _is_here(facts["owner"])
-        run = _Run(params, facts["fidelity"], facts["source"], own, event.created, here, action is not None)
+        run = _Run(params, facts["fidelity"], facts["source"], own, here, action is not None)
         self._runs[number] = run
         if action is not None:
             self.clones += isinstance(action, Clone)
@@ -294,7 +292,6 @@ class SchedulerDesk:
             step = run.target if state is State.COMPLETE else self.reached(number)
         reached = None if step is None else int(step)
         if number in self._running:
-            self.seconds += event.created - run.since
             curve = self._curve(number)
             if upto := bisect_right(curve, float(reached or 0), key=_step):
                 self.scheduler.judge(self._trial_view(number, run), curve[:upto])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -28,8 +29,9 @@ ASSUMED_TRIALS = 50
 class Budget:
     """Caps on a whole study, resumed or not; None is no cap.
 
-    `seconds` counts the time that trials train, added up over trials. `tokens` and `usd` count the advisor's calls,
-    each reserved at its worst case before it is made.
+    `seconds` counts the time that trials train, added up over trials and processes; `gpu_hours` the same times the
+    devices that a runner gave each. At either cap no trial starts, and one that reports is stopped. `tokens` and `usd`
+    count the advisor's calls, each reserved at its worst case before it is made.
     """
 
     trials: int | None = None
@@ -49,13 +51,6 @@ class Budget:
                     field=f"budget.{name}",
                     value=value,
                 )
-        if self.gpu_hours is not None:
-            raise FixArgument(
-                "the hours that trials hold devices are not counted yet",
-                field="budget.gpu_hours",
-                value=self.gpu_hours,
-                fix="use seconds",
-            )
 
     def to_config(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -76,6 +71,28 @@ def check_plain(study: Any, seed: Any, advisor_deadline: Any, fidelity: Any) -> 
         raise FixArgument("must be seconds above zero", field="advisor_deadline", value=advisor_deadline)
     if fidelity is not None and not isinstance(fidelity, Fidelity):
         raise FixArgument("not a fidelity", field="fidelity", value=fidelity, fix='Fidelity("epoch", 1, 81)')
+
+
+MAX_FACTS = 20
+
+
+def data_facts(data: Any) -> dict[str, Any] | None:
+    """Facts about the data as they are kept: names to numbers, words, or lists and mappings of numbers."""
+    if data is None:
+        return None
+    fix = 'data={"rows": 1797, "features": 64, "class_counts": [178, 182]}'
+    if not isinstance(data, Mapping) or not all(isinstance(name, str) and name.strip() for name in data):
+        raise FixArgument("must map names to facts", field="data", value=data, fix=fix)
+    if len(data) > MAX_FACTS:
+        raise FixArgument(f"more than {MAX_FACTS} facts", field="data", value=len(data), fix="keep what matters")
+    for name, value in data.items():
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        single = isinstance(value, str | bool)
+        if not single and not all(isinstance(v, int | float) and math.isfinite(v) for v in parts):
+            raise FixArgument(
+                "neither a number, words nor a list of numbers", field=f"data.{name}", value=value, fix=fix
+            )
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in data.items()}
 
 
 def space_of(space: Any) -> Space:

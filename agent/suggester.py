@@ -21,7 +21,7 @@ from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
 from tunewright.agent.history import History
 from tunewright.agent.lineup import Asked, Choice, Lineup
-from tunewright.agent.records import ProposalRecord, TrialRecord
+from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
 from tunewright.agent.start import default_start, trial_seed
@@ -58,6 +58,7 @@ class _Turn(threading.local):
 
     put: Question | None = None  # the question that it had answered
     heard: int | None = None  # the last event about any question
+    hold: Hold = Hold()  # how its trial is handed out
 
 
 class Suggester:
@@ -88,20 +89,23 @@ class Suggester:
         self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
         self._lineup = self._new_lineup()
 
-    def next(self, fresh: bool = True, put: Question | None = None) -> TrialRecord:
+    def next(
+        self, fresh: bool = True, put: Question | None = None, *, leased: bool = False, devices: float = 0.0
+    ) -> TrialRecord:
         """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on. `put`: a
-        question that was answered for this turn already.
+        question that was answered for this turn already. `leased`: a runner takes it, which gives signs of life, and
+        `devices` to train on.
 
         While the advisor thinks about this worker's question, others may come in. Raises BudgetSpent at the study's
         caps, SpaceExhausted when a finite space was tried out and AwaitTrials.
         """
         with self._lock:
-            self._turn.put = put
+            hold = Hold(current_owner(), leased, devices, self._budget.seconds, self._budget.gpu_hours)
+            self._turn.put, self._turn.hold = put, hold
             while True:
-                if waiting := self._store.next_waiting(self._study_id, current_owner()):
+                if waiting := self._store.next_waiting(self._study_id, hold, self._has_checkpoint):
                     return waiting
                 self._sync()
-                self._check_seconds()
                 try:
                     if self._scheduler is not None:
                         return self._scheduled(self._scheduler, fresh)
@@ -133,7 +137,13 @@ class Suggester:
 
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""
-        return self._lineup.ask(self._store.next_ask_index(self._study_id), self._history.pending(self._strict))
+        index = self._store.next_ask_index(self._study_id)
+        asked = self._lineup.ask(index, self._history.pending(self._strict))
+        return asked if asked.startup or not self._lineup.reference(index) else self._with_view(asked)
+
+    def _with_view(self, asked: Asked) -> Asked:
+        """With where the best of the last reference lie; an engine without a model has no view."""
+        return asked if asked.startup else replace(asked, favoured=self._lineup.favoured())
 
     def _answer(self, question: Question) -> Advice:
         """Lets other workers go on while the advisor thinks."""
@@ -143,6 +153,12 @@ class Suggester:
             return self._desk.answer(question)
         finally:
             self._lock.acquire()
+
+    def told(self) -> tuple[Sequence[TrialRecord], float | None, int]:
+        """(every trial as an advisor is told them, the noise between equal runs where it is known, trials made)."""
+        with self._lock:
+            self._sync()
+            return self._history.told(), self._history.noise_floor() or None, self._history.created
 
     def _sync(self) -> None:
         ended = self._history.sync()
@@ -180,16 +196,8 @@ class Suggester:
         modelled = view.fidelity if self._scheduler else None  # else all are trained to the end
         return Lineup(self._order, view.space, view.objectives, view.record.seed, modelled)
 
-    def _check_seconds(self) -> None:
-        seconds = self._budget.seconds
-        spent = self._scheduler.seconds if self._scheduler else self._history.seconds
-        if seconds is not None and spent >= seconds:
-            raise BudgetSpent(
-                f"trials trained {spent:.0f} s of the budget's {seconds:g}",
-                cap="seconds",
-                limit=seconds,
-                fix="raise Budget(seconds=...) to go on",
-            )
+    def _has_checkpoint(self, number: int) -> bool:
+        return Checkpoints(self._files / str(number)).step is not None
 
     def _trials_spent(self, fresh: bool) -> BudgetSpent | None:
         """Why no new configuration may begin. A clone goes on with one that counts already."""
@@ -210,7 +218,7 @@ class Suggester:
                     self._study_id,
                     action.number,
                     action.to,
-                    owner=current_owner(),
+                    hold=self._turn.hold,
                     action=action_to_dict(action, spent is None, scheduler.event),
                 )
             if isinstance(action, Clone):
@@ -343,6 +351,8 @@ class Suggester:
         if phase is None:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
             return Advice(silence=silence + trouble), Scores()
+        if reference:
+            asked = self._with_view(asked)
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
         advice = self._desk.advise(phase, wanted, self._history, asked, self._turn.put)
         if isinstance(advice, Question):
@@ -374,7 +384,7 @@ class Suggester:
             seed=trial_seed(self._view.record.seed, number),
             fidelity=to_the_end if action is None or isinstance(action, Resume) else action.fidelity,
             resume_from=action.parent if isinstance(action, Clone) else None,
-            owner=current_owner(),
+            hold=self._turn.hold,
             action=None if action is None else action_to_dict(action, fresh, as_of),
             decision={
                 **draft.decision.to_dict(),

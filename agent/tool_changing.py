@@ -187,6 +187,14 @@ def ideas(bench: Workbench, given: given_.Nothing) -> dict[str, Any]:
     return {"ideas": told, **({"silence": plain(found.silence, MAX_TEXT)} if found.silence else {})}
 
 
+def opinion(bench: Workbench, given: given_.Number) -> str:
+    return str(bench.agent.counsel().diagnose(given.number))
+
+
+def summary(bench: Workbench, given: given_.Nothing) -> str:
+    return str(bench.agent.counsel().summarize())
+
+
 # ------------------------------------------------------------------------------------------------ the space
 
 

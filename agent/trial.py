@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.errors import TrialPaused, TrialStopped
-from tunewright.agent.records import TrialRecord
+from tunewright.agent.records import Resources, TrialRecord
 from tunewright.engines.types import Point, State, Verdict
 
 if TYPE_CHECKING:
@@ -20,11 +20,12 @@ class Trial:
     """One configuration to run. `trial["lr"]` and `trial.params` read its values; they never change.
 
     `seed` is this trial's own, drawn from (study seed, number): give it to your training for equal reruns. `gpus` are
-    the ids of the devices that its runner keeps for it; `interrupted()` tells an objective that can look whether it
-    should end at once.
+    the ids of the devices that its runner keeps for it, `resources` what its processes took in a run that ended here;
+    `interrupted()` tells an objective that can look whether it should end at once.
     """
 
     gpus: tuple[str, ...] = ()
+    resources: Resources | None = None
     interrupted: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(self, agent: Agent, record: TrialRecord, *, stops: bool = False, folder: Path | None = None):
@@ -142,6 +143,10 @@ class Trial:
         if self._stops and verdict is Verdict.PAUSE:
             raise TrialPaused(f"trial {self.number} rests after step {step:g}", number=self.number, step=step)
         return verdict
+
+    def note(self, text: str) -> None:
+        """Something that went wrong beside the training, in words; `agent.why(trial)` shows it."""
+        self._agent._store.add_note(self._agent.study_id, self.number, text)
 
     def __getitem__(self, name: str) -> Any:
         try:

@@ -26,6 +26,7 @@ class StudyView:
         self.store, self.record = store, record
         self.space = Space.from_dict(record.space)
         self.objectives = tuple(Objective(o["name"], o["direction"]) for o in record.objectives)  # type: ignore[arg-type]
+        self._edited: bool | None = None  # whether trials may be of another space than today's
         trained = record.config.get("fidelity")
         self.fidelity = None if trained is None else Fidelity(*trained)
 
@@ -93,6 +94,10 @@ class StudyView:
 
         After an edit of the space, parameters that a trial did not know count at their default (or middle).
         """
+        if self._edited is None:
+            self._edited = self.store.space_was_edited(self.record.id)
+        if not self._edited:
+            return record
         free = self.space.free(record.params)
         if not self.space.problems(free):
             return record

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunewright.agent.readings import reading
-from tunewright.agent.records import CallRecord, ProposalRecord, StudyRecord, TrialRecord
-from tunewright.agent.store import Store
+from tunewright.agent.records import CallRecord, ProposalRecord, Resources, StudyRecord, TrialRecord
+from tunewright.agent.store import Event, Store
 from tunewright.engines.curves import Reading
 from tunewright.prompts.text import plain
 
@@ -26,8 +26,10 @@ class Why:
     decision: Mapping[str, Any]
     engine: ProposalRecord | None
     calls: Sequence[CallRecord]
-    training: Sequence[str] = ()  # with a scheduler: what it did with the trial, in order
+    training: Sequence[str] = ()  # what happened to it while it was trained, in order
     curve: Reading | None = None  # what its reports say, where it made any
+    resources: Resources | None = None  # what its processes took, where a runner watched them
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -38,6 +40,8 @@ class Why:
             "calls": [asdict(call) for call in self.calls],
             "training": list(self.training),
             "curve": asdict(self.curve) if self.curve else None,
+            "resources": asdict(self.resources) if self.resources else None,
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
@@ -57,6 +61,8 @@ class Why:
             + f": {self.reason}",
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
             *([f"Curve: {self.curve}"] if self.curve else []),
+            *([f"Took: {self.resources}"] if self.resources else []),
+            *(f"Note: {note}" for note in self.notes),
         ]
 
     def _who(self) -> list[str]:
@@ -148,16 +154,18 @@ def explain(store: Store, study: StudyRecord, number: int) -> Why:
     used = {v.get("proposal_id") for v in decision.get("verdicts") or []}
     call_ids = {p.call_id for p in store.proposals(study.id) if p.id in used} if used else set()
     calls = [c for c in store.calls(study.id) if c.number == number or c.id in call_ids]
-    reason, training = str(decision.get("reason", "")), _training(store, study, number)
+    reason, events = str(decision.get("reason", "")), store.events(study.id, number=number)
+    notes = [event.payload["text"] for event in events if event.kind == "trial_noted"]
+    taken, training = store.resources(study.id, [number]).get(number), _training(events, study)
     curve = reading(store, study, number)
-    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training, curve)
+    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training, curve, taken, notes)
 
 
-def _training(store: Store, study: StudyRecord, number: int) -> list[str]:
-    """What a scheduler did with a trial."""
+def _training(events: Sequence[Event], study: StudyRecord) -> list[str]:
+    """What a scheduler did with a trial, and which of its attempts were given up."""
     unit = (study.config.get("fidelity") or ["step"])[0]
     words = []
-    for event in store.events(study.id, number=number):
+    for event in events:
         facts = event.payload
         if event.kind == "trial_created" and "action" in facts:
             words.append(f"began, to train to {unit} {facts['fidelity']}")
@@ -165,6 +173,8 @@ def _training(store: Store, study: StudyRecord, number: int) -> list[str]:
             words.append(f"went on to {unit} {facts['fidelity']}")
         elif event.kind == "trial_paused":
             words.append(f"came to rest at {unit} {facts['step']:g} with {facts['result'][0]:.6g}")
+        elif event.kind == "trial_requeued":
+            words.append(f"attempt {facts['attempt'] - 1} was given up: {facts.get('reason', 'it was handed back')}")
         elif event.kind == "trial_finished" and facts.get("step") is not None:
             words.append(f"{facts['state']} at {unit} {facts['step']:g}")
     return words

@@ -18,7 +18,7 @@ from tunewright.agent.agent import Agent
 from tunewright.agent.cli import study_file
 from tunewright.agent.commands import CommandObjective
 from tunewright.agent.errors import BudgetSpent, UnknownStudy
-from tunewright.agent.loop import StudyWork, make_runner
+from tunewright.agent.loop import StudyWork, carry_out, make_runner
 from tunewright.agent.redact import redact
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
@@ -259,7 +259,7 @@ class Workbench:
 
     def _train(self, run: Run, runner: Any) -> None:
         try:
-            runner.run(run.work)
+            carry_out(self.agent, run.work, runner)
         except TunewrightError as error:
             run.trouble = str(error)
         except BaseException as error:  # the thread has nobody else to tell

@@ -30,7 +30,7 @@ class AdviceRequest:
     that need no words. The answer must be JSON of `answer_type`, a type made for this study's space.
     """
 
-    purpose: str  # the prompt's name: "propose"
+    purpose: str  # the prompt's name: "propose", "diagnose", "summarize" or "priors"
     messages: tuple[Message, ...]
     answer_type: type[BaseModel]
     space: Space
@@ -92,6 +92,13 @@ class KnowsDefaults(Protocol):
 
 
 @runtime_checkable
+class AnswersOnly(Protocol):
+    """An advisor that is asked nothing but these purposes; one without the attribute is asked every question."""
+
+    purposes: frozenset[str]
+
+
+@runtime_checkable
 class FreeOfCharge(Protocol):
     """An advisor whose calls cost no money, so that a money cap can be kept with it."""
 
@@ -114,8 +121,9 @@ class Work(Protocol):
 
     objective: Callable[[Any], Any]
 
-    def next(self) -> Any | None:
-        """The next trial to run, None when the study starts no more. Waits while only a trial that runs can tell."""
+    def next(self, devices: float = 0.0) -> Any | None:
+        """The next trial to run, on so many devices, None when the study starts no more; after WorkerDied there may be
+        one again. Waits while only a trial that runs can tell."""
         ...
 
     def stop(self) -> None:
@@ -130,8 +138,9 @@ class Work(Protocol):
         """Calls `execute(trial)`, the objective where it is None, in this thread and settles the trial by its outcome.
 
         A returned value is observed. TrialStopped (and TrialPaused), which `trial.report` raises, ends (or pauses) it;
-        any other Exception fails it, with the message alone as the reason where it is TrialFailed. A BaseException
-        hands the trial back, to be run again, and is raised on.
+        any other Exception fails it, with the message alone as the reason where it is TrialFailed; WorkerDied hands it
+        to another worker first, once. A BaseException hands the trial back, to be run again, and is raised on. What a
+        runner puts into `trial.resources` meanwhile is kept with the trial.
         """
         ...
 

@@ -6,9 +6,6 @@ held against the space, and what does not fit is kept with its problems, never r
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,26 +13,17 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
-from tunewright.engines.errors import TunewrightError
 from tunewright.engines.parameters import Categorical, Float, Parameter
 from tunewright.engines.space import Space
+from tunewright.prompts.reading import MAX_VALUE, bad_answer, find_object, scalar, words
 from tunewright.prompts.text import condition_text, plain
 
 Stance: TypeAlias = Literal["propose", "accept_engine", "abstain"]
 
-MAX_TEXT = 1_000_000
-MAX_SUMMARY, MAX_RATIONALE, MAX_PROBLEM, MAX_VALUE = 600, 500, 240, 80
+MAX_SUMMARY, MAX_RATIONALE, MAX_PROBLEM = 600, 500, 240
 MAX_PROBLEMS = 12  # of one candidate
 MAX_UNKNOWN = 8  # unknown names kept of one candidate
 MAX_LISTED = 200  # longer enumerations break providers' schema limits; the space is checked here anyway
-
-
-class BadAnswer(TunewrightError):
-    """The text holds no answer. Ask again, or go on without advice."""
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        return tuple(self.data["problems"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +54,7 @@ def _drop_titles(schema: dict[str, Any]) -> None:
         entry.pop("title", None)
 
 
-class _Closed(BaseModel):
+class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra=_drop_titles, serialize_by_alias=True)
 
 
@@ -81,16 +69,16 @@ def answer_type(space: Space, limit: int) -> type[BaseModel]:
         f"p{i}": (Annotated[Any, AfterValidator(_checker(p)), WithJsonSchema(_schema(p))], Field(alias=name))
         for i, (name, p) in enumerate(space.parameters.items())
     }
-    params = create_model("Params", __base__=_Closed, **fields)  # type: ignore[call-overload]
+    params = create_model("Params", __base__=Closed, **fields)  # type: ignore[call-overload]
     candidate = create_model(
         "Candidate",
-        __base__=_Closed,
+        __base__=Closed,
         rationale=(str, Field(description="Why this configuration, in one or two sentences.")),
         params=(params, ...),
     )
     return create_model(
         "Propose",
-        __base__=_Closed,
+        __base__=Closed,
         summary=(str, Field(description="What the history shows, in one to three sentences.")),
         stance=(Stance, ...),
         candidates=(list[candidate], Field(max_length=limit)),  # type: ignore[valid-type]
@@ -105,7 +93,7 @@ def _checker(parameter: Parameter) -> Any:
     def check(value: Any) -> Any:
         if value is None and _nullable(parameter):
             return None
-        if problem := _value_problem(parameter, value):
+        if problem := value_problem(parameter, value):
             raise ValueError(problem)
         return parameter.coerce(value)
 
@@ -159,15 +147,15 @@ def _json_type(value: Any) -> str:
 
 def parse_propose(text: str, space: Space, limit: int) -> Answer:
     """The answer in a model's text. Raises BadAnswer when there is none, and nothing else for any text."""
-    data = _find_object(text)
+    data = find_object(text, ("stance", "candidates"))
     stance, listed = data.get("stance", "propose"), data.get("candidates")
     problems = []
     if stance not in get_args(Stance):
-        problems.append(f"stance: {plain(_scalar(stance), MAX_VALUE)!r} is not one of {', '.join(get_args(Stance))}")
+        problems.append(f"stance: {plain(scalar(stance), MAX_VALUE)!r} is not one of {', '.join(get_args(Stance))}")
     if not isinstance(listed, list) and (listed is not None or "stance" not in data):
         problems.append("candidates: is not a list")
     if problems:
-        raise BadAnswer("; ".join(problems), problems=tuple(problems))
+        raise bad_answer(*problems)
     written: list[Any] = listed if isinstance(listed, list) else []
     notes = []
     if stance != "propose" and written:
@@ -179,68 +167,17 @@ def parse_propose(text: str, space: Space, limit: int) -> Answer:
     if len(written) > limit:
         notes.append(f"{len(written) - limit} candidates left out: at most {limit} were asked for")
     return Answer(
-        summary=_words(data.get("summary"), MAX_SUMMARY),
+        summary=words(data.get("summary"), MAX_SUMMARY),
         stance=stance,
         candidates=tuple(_candidate(entry, space) for entry in written[:limit]),
         notes=tuple(notes),
     )
 
 
-_START = re.compile(r'\{\s*"')
-_TRIES = 256
-
-
-def _find_object(text: str) -> dict[str, Any]:
-    """The last complete JSON object that looks like an answer: models draft before they conclude."""
-    if len(text) > MAX_TEXT:
-        raise BadAnswer("the answer is too long", problems=(f"{len(text)} characters, at most {MAX_TEXT} are read",))
-    found: dict[str, Any] | None = None
-    position, work = 0, 4 * MAX_TEXT  # characters that may be read in vain, so that no text takes quadratic time
-    for _ in range(_TRIES):
-        start = _START.search(text, position)
-        if start is None or work < 0:
-            break
-        try:
-            value, position = _DECODER.raw_decode(text, start.start())
-        except json.JSONDecodeError as error:
-            work -= error.pos - start.start()
-            position = start.start() + 1
-        except RecursionError:
-            work -= len(text) - start.start()
-            position = start.start() + 1
-        else:
-            if "candidates" in value or "stance" in value:
-                found = value
-    if found is None:
-        reason = "no complete JSON object with `stance` and `candidates` was found in it"
-        raise BadAnswer("the text is not an answer", problems=(reason,))
-    return found
-
-
-def _number(digits: str, kind: type) -> Any:
-    """A JSON number; its text where no finite float holds it, so that it stays a problem and stays storable."""
-    if not math.isfinite(float(digits)):
-        return digits[:MAX_VALUE]
-    return kind(digits)
-
-
-_DECODER = json.JSONDecoder(
-    parse_int=lambda digits: _number(digits, int), parse_float=lambda digits: _number(digits, float), parse_constant=str
-)
-
-
-def _words(value: Any, limit: int) -> str:
-    return plain(value, limit) if isinstance(value, str) else ""
-
-
-def _scalar(value: Any) -> Any:
-    return "an object" if isinstance(value, dict) else "a list" if isinstance(value, list) else value
-
-
 def _candidate(entry: Any, space: Space) -> Candidate:
     if not isinstance(entry, dict):
         return Candidate({}, "", ("candidate: is not an object",))
-    rationale, written = _words(entry.get("rationale"), MAX_RATIONALE), entry.get("params")
+    rationale, written = words(entry.get("rationale"), MAX_RATIONALE), entry.get("params")
     if not isinstance(written, dict):
         return Candidate({}, rationale, ("params: is not an object",))
     params: dict[str, Any] = {}
@@ -258,9 +195,9 @@ def _candidate(entry: Any, space: Space) -> Candidate:
         parameter = space.parameters[name]
         if value is None and not (isinstance(parameter, Categorical) and None in parameter.choices):
             continue
-        if problem := _value_problem(parameter, value):
+        if problem := value_problem(parameter, value):
             bad[name] = problem
-            value = plain(_scalar(value), MAX_VALUE) if isinstance(value, str | list | dict) else value
+            value = plain(scalar(value), MAX_VALUE) if isinstance(value, str | list | dict) else value
         params[name] = value
     problems = [f"{plain(name, MAX_VALUE)}: {message}" for name, message in bad.items()]
     if unknown > MAX_UNKNOWN:
@@ -273,10 +210,10 @@ def _candidate(entry: Any, space: Space) -> Candidate:
     return Candidate(params, rationale, tuple(plain(p, MAX_PROBLEM) for p in problems))
 
 
-def _value_problem(parameter: Parameter, value: Any) -> str | None:
+def value_problem(parameter: Parameter, value: Any) -> str | None:
     """What is wrong with one JSON value. Stricter than the space where Python calls True and 1 equal."""
     if isinstance(value, list | dict):
-        return f"{_scalar(value)} is not a value"
+        return f"{scalar(value)} is not a value"
     chosen = parameter.coerce(value)
     if isinstance(parameter, Categorical) and isinstance(value, bool) is not isinstance(chosen, bool):
         return f"{value!r} is not one of {list(parameter.choices)!r}"

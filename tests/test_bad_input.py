@@ -39,6 +39,9 @@ CASES = {
     "no space": (lambda: agent(space=None), ["space", "new"]),
     "no metric": (lambda: agent(metric=None), ["metric", "val_loss"]),
     "direction": (lambda: agent(direction="down"), ["direction", "'down'", "maximize"]),
+    "data is words": (lambda: agent(data="1797 rows"), ["data", "'1797 rows'", "class_counts"]),
+    "data holds an object": (lambda: agent(data={"rows": object()}), ["data.rows", "neither a number"]),
+    "too much data": (lambda: agent(data={f"f{i}": i for i in range(30)}), ["data", "30", "more than 20"]),
     "metric is a parameter": (lambda: agent(metric="lr"), ["metric", "'lr'", "rename"]),
     "two objectives of one name": (
         lambda: agent(metric=None, objectives=[Objective("a"), Objective("a")]),

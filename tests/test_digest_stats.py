@@ -17,23 +17,26 @@ def test_ranks_and_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "label", "value"),
+    ("params", "name", "formula", "value"),
     [
-        ({"lr": 0.1, "momentum": 0.9, "batch_size": 100}, "lr/((1-momentum)*batch_size)", 0.01),
-        ({"opt.lr": 0.1, "batch": 100}, "opt.lr/batch", 0.001),
-        ({"learning_rate": 0.1, "n_estimators": 50}, "learning_rate*n_estimators", 5.0),
+        ({"lr": 0.1, "momentum": 0.9, "batch_size": 100}, "effective_lr", "lr/((1-momentum)*batch_size)", 0.01),
+        ({"opt.lr": 0.1, "batch": 100}, "effective_lr", "opt.lr/batch", 0.001),
+        ({"lr": 0.1, "batch": 100, "beta1": 0.9}, "effective_lr", "lr/batch", 0.001),
+        ({"learning_rate": 0.1, "n_estimators": 50}, "rate_x_rounds", "learning_rate*n_estimators", 5.0),
+        ({"eta": 0.1, "nrounds": 50}, "rate_x_rounds", "eta*nrounds", 5.0),
+        ({"eta": 0.1, "rounds": 50, "rate_x_rounds": 1}, "rate_x_rounds (computed)", "eta*rounds", 5.0),
     ],
 )
-def test_quantities_that_names_allow(params: dict, label: str, value: float) -> None:
-    found = digest_stats.quantities(list(params))
-    assert list(found) == [label] and found[label](params) == pytest.approx(value)
-    assert found[label]({}) is None
+def test_quantities_that_names_allow(params: dict, name: str, formula: str, value: float) -> None:
+    (found,) = digest_stats.quantities(list(params))
+    assert (found.name, found.formula) == (name, formula) and found.compute(params) == pytest.approx(value)
+    assert found.compute({}) is None
 
 
 def test_quantities_need_one_clear_reading() -> None:
-    assert digest_stats.quantities(["a.lr", "b.lr", "batch"]) == {}
-    assert digest_stats.quantities(["lr", "layers"]) == {}
-    (step,) = digest_stats.quantities(["lr", "momentum", "batch"]).values()
+    assert digest_stats.quantities(["a.lr", "b.lr", "batch"]) == []
+    assert digest_stats.quantities(["lr", "layers"]) == []
+    (step,) = (q.compute for q in digest_stats.quantities(["lr", "momentum", "batch"]))
     assert step({"lr": 0.1, "batch": 10, "momentum": 0.5}) == pytest.approx(0.02)
     assert step({"lr": 0.1, "batch": 10}) is None  # no momentum active: another optimizer
     assert step({"lr": 0.1, "batch": 10, "momentum": 1.0}) is None
@@ -47,6 +50,8 @@ def test_the_strength_of_an_effect_is_less_what_chance_gives() -> None:
     # Between groups 2, in all 10, within 8 / (8 - 2): (2 - 4/3) / 10.
     assert effect["strength"] == 0.067 and effect["error"] == 0.38
     assert [(g["label"], g["n"]) for g in effect["groups"]] == [('"a"', 4), ('"b"', 4)]
+    # The mean of four, each off by sqrt(8 / 6) within its group.
+    assert [g["error"] for g in effect["groups"]] == [58, 58]
 
 
 def test_failures_share_a_cause_only_where_good_trials_are_not() -> None:

@@ -49,6 +49,12 @@ def test_every_proof_that_the_capabilities_page_names_exists() -> None:
     assert not missing
 
 
+def test_every_test_that_the_reliability_page_names_exists() -> None:
+    named = re.findall(r"`(tests/[^`:]+)::([^`]+)`", (ROOT / "docs" / "reliability.md").read_text())
+    assert len(named) > 30
+    assert not [(file, name) for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text())

@@ -114,6 +114,28 @@ def test_a_study_of_many_sessions(tmp_path):
     assert found.decisions == 20
 
 
+def test_questions_between_trials_do_not_shift_the_advice(tmp_path):
+    """Ideas that were asked for may become trials; summaries and diagnoses have answers of their own."""
+    path = tmp_path / "s.db"
+    rng = np.random.default_rng(5)
+
+    def answer(request):
+        return Space(SPACE).sample(rng, 3) if request.purpose == "propose" else "no idea"
+
+    agent = Agent(SPACE, metric="loss", store=path, study="s", budget=Budget(trials=20), seed=3, engine="tpe",
+                  advisor=FakeAdvisor(answer))  # fmt: skip
+    agent.tune(objective, 12)
+    agent.counsel().diagnose(3)
+    assert agent.ideas().candidates
+    agent.tune(objective, 4)
+    agent.counsel().summarize()
+    agent.tune(objective, 4)
+    agent.close()
+    found = again(path)
+    assert found.difference is None, str(found.difference)
+    assert found.decisions == 20 and found.changed == ()
+
+
 def test_a_changed_decision_is_found_and_named(tmp_path):
     path = tmp_path / "s.db"
     run(path, trials=8, advisor=None, engine="random").close()

@@ -12,6 +12,7 @@ import pytest
 from tunewright.agent.errors import CapReached
 from tunewright.agent.records import ProposalRecord
 from tunewright.agent.store import Store, calls, current_owner
+from tunewright.agent.store.codec import Cleaner
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
 from tunewright.plugins.hooks import Source
@@ -232,3 +233,11 @@ def test_texts_are_found_where_they_stand(store):
 )
 def test_a_search_has_no_syntax(store, text):
     assert store.search(text) == []
+
+
+def test_a_secret_is_taken_out_of_a_tree_wherever_it_stands():
+    clean = Cleaner(lambda text: text.replace("hunter2-hunter2", "[redacted]"))
+    tree = {"a": ["x", {"hunter2-hunter2": 1}], "b": ("a hunter2-hunter2 b", float("nan")), "c\0": 1.5}
+    expected = {"a": ["x", {"[redacted]": 1}], "b": ["a [redacted] b", "nan"], "c\ufffd": 1.5}
+    assert clean.tree(tree) == expected
+    assert clean.tree({"hunter2-": "hunter2"}) == {"hunter2-": "hunter2"}

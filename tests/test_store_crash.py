@@ -23,6 +23,7 @@ FACTS = {"params": {"x": 1}, "source": "engine", "proposer": "tpe", "seed": 3}
 WORKER = """
 import sys
 from tunewright.agent.errors import StudyMoved
+from tunewright.agent.records import Hold
 from tunewright.agent.store import Store, current_owner
 from tunewright.engines.types import State
 store = Store.open(sys.argv[1])
@@ -31,7 +32,7 @@ while True:
     try:
         number = sum(store.count(1).values())
         store.create_trial(1, expected_number=number, params={"x": 1}, source="engine", proposer="tpe", seed=3,
-                           owner=current_owner(), decision={"n": number})
+                           hold=Hold(current_owner()), decision={"n": number})
     except StudyMoved:
         continue
     print("created", number, flush=True)

@@ -181,3 +181,31 @@ def test_ten_thousand_points(store):
         store.report(1, 0, step, {"loss": step / 2})
     curve = store.curve(1, 0, "loss")
     assert curve.steps == tuple(map(float, range(10_000))) and curve.values[-1] == 9999 / 2
+
+
+def test_a_thousand_trials_at_one_point_a_second_for_a_minute(path):
+    """In as many seconds as it takes: `make stress` lets it take the minute."""
+    trials, seconds, writers = 1_000, 60, 8
+    with Store.open(path) as store:
+        new_study(store)
+        with store._connection.write() as db:  # as create_trial makes them, in one transaction
+            row = {"study": 1, "attempt": 1, "state": "running", "params": "{}", "source": "engine", "proposer": "tpe",
+                   "seed": 3, "created": 0.0, "started": 0.0}  # fmt: skip
+            for number in range(trials):
+                store._insert(db, "trials", {**row, "number": number})
+
+        def work(which):
+            for second in range(seconds):
+                for number in range(which, trials, writers):
+                    store.report(1, number, second, {"loss": number + second / 100})
+
+        threads = [threading.Thread(target=work, args=[which]) for which in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with Store.open(path, read_only=True) as store:
+        with store._connection.read() as db:
+            assert db.execute("SELECT count(*) FROM metrics").fetchone()[0] == trials * seconds
+        for number in range(0, trials, 97):
+            assert store.curve(1, number, "loss").values == tuple(number + s / 100 for s in range(seconds))

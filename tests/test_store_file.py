@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,6 @@ from tunewright.agent.errors import FixDatabasePath, RestoreDatabase, UnlockData
 from tunewright.agent.store import Store, connection, journal
 from tunewright.engines.errors import TunewrightError
 from tunewright.engines.types import State
-
-FROZEN = Path(__file__).parent / "frozen" / "schema_v1.db"
 
 # Another process whose SQLite has the WAL-reset bug, or says so. It opens the store it is given and tells the journal.
 AFFECTED = """
@@ -135,22 +132,6 @@ def test_reading_only(path):
         with pytest.raises(FixDatabasePath):
             store.enqueue(1, {})
     assert digest(path) == before
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_files_and_folders_without_permission(path):
-    fill(path)
-    path.chmod(0o444)
-    with pytest.raises(FixDatabasePath):
-        Store.open(path)
-    path.parent.chmod(0o555)
-    try:
-        with Store.open(path, read_only=True) as store:
-            assert len(store.trials(1)) == 3
-        with pytest.raises(FixDatabasePath):
-            Store.open(path.with_name("new.db"))
-    finally:
-        path.parent.chmod(0o755)
 
 
 # ---------------------------------------------------------------------------------------------------- damage
@@ -314,53 +295,6 @@ def test_libraries_without_strict_tables_are_refused(path, monkeypatch):
     monkeypatch.setattr(connection, "sqlite_version", lambda: (3, 36, 0))
     with pytest.raises(UpgradeSQLite):
         Store.open(path)
-
-
-# ---------------------------------------------------------------------------------------------------- schema 1
-
-
-@pytest.fixture
-def frozen(tmp_path):
-    return Path(shutil.copy(FROZEN, tmp_path / "frozen.db"))
-
-
-def test_a_file_of_schema_1_still_tells_everything(frozen):
-    with Store.open(frozen) as store:
-        assert store.integrity() == []
-        study = store.study("frozen")
-        assert study is not None and (study.seed, study.created) == (7, 1_700_000_000.0)
-        assert study.config["task"] == "a study kept in amber"
-        trials = store.trials(study.id)
-        assert [t.values for t in trials] == [(0.5,), (0.25,), None, None]
-        assert [t.state for t in trials] == [State.COMPLETE, State.COMPLETE, State.FAILED, State.RUNNING]
-        assert trials[2].error == "CUDA out of memory"
-        assert repr(store.curve(study.id, 1, "loss").values) == "(1.0, nan, inf)"
-        assert store.decision(study.id, 1) == {"source": "engine", "number": 1}
-        assert store.proposals(study.id, 1)[0].source.version == "0.1.0"
-        assert store.next_queued(study.id) == (1, {"lr": 0.02})
-        (call,) = store.calls(study.id)
-        assert (call.answer, call.usd, store.spent(study.id)) == ("lower the rate", None, (59, 0.0, 1))
-        assert store.call_messages(call.id)[1] == ("user", "What next?")
-        assert store.thread(1) == [("user", "hello")]
-        assert [hit.kind for hit in store.search("memory")] == ["error"]
-        assert store.requeue_dead(study.id) == []
-
-
-def test_a_file_of_schema_1_still_takes_everything(frozen):
-    fill_again = {"params": {"lr": 0.02}, "source": "queue", "proposer": "user", "seed": 4, "queue_id": 1}
-    with Store.open(frozen) as store:
-        store.create_trial(1, expected_number=4, **fill_again)
-        store.finish(1, 4, State.COMPLETE, (0.125,), attempt=1)
-        best = store.best(1, maximize=False)
-        assert best is not None and best.number == 4 and store.integrity() == []
-
-
-def test_todays_schema_is_the_frozen_one(path, frozen):
-    """Until there is a second schema: a change of schema.sql needs a migration."""
-    fill(path)
-    # The tables below a full-text index are SQLite's own.
-    tables = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'texts_%' ORDER BY type, name"
-    assert raw(path, tables) == raw(frozen, tables)
 
 
 def test_all_errors_are_ours(path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tunewright.agent.errors import AlreadyObserved, StudyMoved
+from tunewright.agent.records import Hold
 from tunewright.agent.store import Store, current_owner
 from tunewright.engines.types import State
 
@@ -94,7 +95,7 @@ class StoreIsItsModel(RuleBasedStateMachine):
         model = self.trials[number]
         action = {"kind": "resume", "number": number, "to": fidelity}
         try:
-            self.store.resume(self.study, number, fidelity, owner=current_owner(), action=action)
+            self.store.resume(self.study, number, fidelity, hold=Hold(current_owner()), action=action)
             assert model.state is State.PAUSED
             model.state, model.fidelity = State.RUNNING, fidelity
         except StudyMoved:
@@ -112,7 +113,7 @@ class StoreIsItsModel(RuleBasedStateMachine):
     @rule()
     def take(self):
         waiting = [n for n, model in enumerate(self.trials) if model.state is State.WAITING]
-        taken = self.store.next_waiting(self.study, current_owner())
+        taken = self.store.next_waiting(self.study, Hold(current_owner()))
         assert (taken.number if taken else None) == min(waiting, default=None)
         if taken:
             self.trials[taken.number].state = State.RUNNING

@@ -13,7 +13,7 @@ from dataclasses import replace as changed
 import pytest
 
 from tunewright.agent.errors import AlreadyObserved, StudyExists, StudyMoved, UnknownStudy, UnknownTrial
-from tunewright.agent.records import ProposalRecord, TrialRecord
+from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.store import Store, current_owner, is_dead
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
@@ -169,7 +169,7 @@ def test_a_given_up_attempt_may_still_succeed_but_not_fail(store, study):
     assert store.release(study, 0).attempt == 2
     assert store.finish(study, 0, State.FAILED, None, "killed", attempt=1).state is State.WAITING
     assert store.repeats(study, 0) == [None]
-    running = store.next_waiting(study, None)
+    running = store.next_waiting(study, Hold())
     assert running is not None and (running.number, running.attempt) == (0, 2)
     done = store.finish(study, 0, State.COMPLETE, (1.0,), attempt=1)
     assert (done.state, done.attempt) == (State.COMPLETE, 2)
@@ -213,7 +213,7 @@ def test_unknown_trials(store, study):
 def test_pausing_and_resuming(store, study):
     new_trial(store, study, fidelity=1)
     with pytest.raises(StudyMoved):
-        store.resume(study, 0, 3, owner=None, action={"kind": "resume", "number": 0, "to": 3})
+        store.resume(study, 0, 3, hold=Hold(), action={"kind": "resume", "number": 0, "to": 3})
     with pytest.raises(StudyMoved):
         store.pause(study, 0, 0.5, 1, attempt=2)
     paused = store.pause(study, 0, 0.5, 1, attempt=1)
@@ -221,7 +221,7 @@ def test_pausing_and_resuming(store, study):
     for again in (lambda: store.pause(study, 0, 0.5, 1, attempt=1), lambda: store.release(study, 0)):
         with pytest.raises(StudyMoved):
             again()
-    resumed = store.resume(study, 0, 3, owner=None, action={"kind": "resume", "number": 0, "to": 3})
+    resumed = store.resume(study, 0, 3, hold=Hold(), action={"kind": "resume", "number": 0, "to": 3})
     assert (resumed.state, resumed.fidelity, resumed.attempt, resumed.resume_from) == (State.RUNNING, 3, 1, 0)
     store.finish(study, 0, State.STOPPED, (0.5,), attempt=1, step=2)
     for again in (lambda: store.pause(study, 0, 0.5, 1, attempt=1), lambda: store.release(study, 0)):
@@ -238,8 +238,8 @@ def test_waiting_trials_go_out_lowest_first(store, study):
     for number in (2, 1):
         store.release(study, number)
     owner = current_owner()
-    assert [store.next_waiting(study, owner).number for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
-    assert store.next_waiting(study, owner) is None
+    assert [store.next_waiting(study, Hold(owner)).number for _ in range(2)] == [1, 2]  # type: ignore[union-attr]
+    assert store.next_waiting(study, Hold(owner)) is None
 
 
 def test_pages_and_order_of_ending(store, study):
@@ -319,12 +319,12 @@ def _started(pid: int) -> float:
 def test_trials_of_dead_processes_wait_for_their_next_attempt(store, study):
     dead = dead_owner()
     for owner in (dead, current_owner(), None, changed(dead, host="elsewhere"), dead):
-        new_trial(store, study, owner=owner)
+        new_trial(store, study, hold=Hold(owner))
     store.finish(study, 4, State.COMPLETE, (1.0,), attempt=1)
     assert store.requeue_dead(study) == [0]
     assert store.requeue_dead(study) == []
     assert (store.trial(study, 0).state, store.trial(study, 0).attempt) == (State.WAITING, 2)
-    store.next_waiting(study, current_owner())
+    store.next_waiting(study, Hold(current_owner()))
     assert store.requeue_dead(study) == []
 
 

@@ -34,6 +34,7 @@ Ask in plain words, for example:
   what matters               importance of the parameters
   what is wrong              the doctor's findings
   what should I try          the advisor's ideas
+  what went wrong with 7     the advisor's opinion; `sum up`: what the study has shown
   find out of memory         search errors, rationales, answers
   what did advice cost       calls, tokens, trials and gains per advisor
 and to change something (you are asked first):
@@ -113,6 +114,9 @@ _RULES: tuple[_Rule, ...] = (
     (rf"(?:fail|trial)\s+{_NUMBER}\s+(?:failed|because|with)?:?\s*(.+)",
      lambda m, s: _tool("observe", number=int(m[1]), error=m[2])),
     (r"(?:what|which parameters?) matters?(?: most)?|importance|what is important", lambda m, s: _tool("importance")),
+    (rf"(?:what went wrong with|opinion(?: on| about)?)\s+{_NUMBER}", lambda m, s: _tool("opinion", number=int(m[1]))),
+    (r"(?:sum (?:it )?up|summary|summari[sz]e(?: the study)?|what (?:did|have) we learn(?:ed)?)",
+     lambda m, s: _tool("summary")),
     (r"(?:doctor|check|diagnose|what is wrong|what's wrong|is anything wrong|any problems?)",
      lambda m, s: _tool("doctor")),
     (r"(?:what (?:should|shall|could) (?:i|we) try(?: next)?|ideas?|any ideas|suggest something|advise me)",

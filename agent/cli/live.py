@@ -78,6 +78,8 @@ class Progress:
             self.ended += 1
             if not self._scheduled or (trial.resume_from is None and trial.attempt == 1):
                 self._counted.add(trial.number)  # what had begun before, and clones, come besides
+            if trial.state is State.WAITING:  # its worker died: another takes it
+                self._counted.discard(trial.number)
             self._update_best(trial)
             took = time.monotonic() - began
             self._done = [*self._done[1 - LAST :], self._row(trial, self._outcome(trial, curve), curve, took)]
@@ -128,7 +130,7 @@ class Progress:
             return self._values(trial)
         if trial.state is State.PAUSED and curve:
             return f"{self._agent.objectives[0].name} {curve[-1]:.4g} paused at {trial.fidelity}"
-        return str(trial.state)
+        return "runs once more" if trial.state is State.WAITING else str(trial.state)
 
     def _values(self, trial: Trial) -> str:
         pairs = zip(self._agent.objectives, trial.values or (), strict=True)

@@ -134,13 +134,20 @@ def list_studies(store: Path, as_json: bool) -> None:
 @click.option(
     "--sort", type=click.Choice(["number", "value"]), default="number", show_default=True, help="Latest or best first."
 )
+@click.option("--summary", is_flag=True, help="What it has shown so far, by its language model where it has one.")
+@click.option("--no-model", is_flag=True, help="With --summary: by statistics alone, which costs nothing.")
 @json_option
-def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -> None:
+def show(study: str | None, store: Path, limit: int, sort: str, summary: bool, no_model: bool, as_json: bool) -> None:
     """Show one study and its trials.
 
     By default the study last worked on.
     """
     from tunewright.agent.cli import reading
+
+    if summary:
+        from tunewright.agent.cli import counsel
+
+        return counsel.run(store, study, None, not no_model, as_json)
 
     reading.show(store, study, limit, sort, as_json)
 
@@ -149,13 +156,20 @@ def show(study: str | None, store: Path, limit: int, sort: str, as_json: bool) -
 @click.argument("number", type=click.IntRange(0))
 @click.option("--study", help="Its study, by default the one last worked on.")
 @store_option
+@click.option("--diagnose", is_flag=True, help="What went wrong with it, by the study's language model if it has one.")
+@click.option("--no-model", is_flag=True, help="With --diagnose: by curves and statistics alone, which costs nothing.")
 @json_option
-def why(number: int, study: str | None, store: Path, as_json: bool) -> None:
+def why(number: int, study: str | None, store: Path, diagnose: bool, no_model: bool, as_json: bool) -> None:
     """Tell why a trial was tried.
 
     Everything that led to trial NUMBER: the engine's proposal, the advice with every check, calls, fallbacks.
     """
     from tunewright.agent.cli import reading
+
+    if diagnose:
+        from tunewright.agent.cli import counsel
+
+        return counsel.run(store, study, number, not no_model, as_json)
 
     reading.why(store, study, number, as_json)
 

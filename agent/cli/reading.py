@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 from tunewright.agent.cli import render
 from tunewright.agent.cli.main import DEFAULT_STORE
 from tunewright.agent.cli.render import Column
-from tunewright.agent.errors import UnknownStudy
-from tunewright.agent.records import StudyRecord, TrialRecord
+from tunewright.agent.errors import FixDatabasePath, UnknownStudy
+from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why, values_text
@@ -27,12 +28,19 @@ MAX_WORDS = 2_000  # characters of one text in `why`
 
 
 def opened(path: Path) -> Store:
-    """The store of an existing file, for reading. Raises FixArgument where there is none."""
+    """The store of an existing file, for reading; one of an older schema is brought up to date first. Raises
+    FixArgument where there is none."""
     if not path.exists():
         others = sorted(p.name for p in path.parent.glob("tunewright*.db")) if path.parent.is_dir() else []
         fix = f"--store {others[0]}" if others else "`tunewright demo` makes one; or name yours: --store FILE"
         raise FixArgument("there is no such file", field="--store", value=str(path), fix=fix)
-    return Store.open(path, read_only=True)
+    try:
+        return Store.open(path, read_only=True)
+    except FixDatabasePath as error:
+        if error.data.get("schema", math.inf) > error.data.get("known", 0):
+            raise
+        Store.open(path).close()
+        return Store.open(path, read_only=True)
 
 
 def chosen(store: Store, name: str | None) -> StudyRecord:
@@ -73,7 +81,8 @@ def trial_data(trial: TrialRecord, objectives: Sequence[Objective]) -> dict[str,
 
 
 def took(trial: TrialRecord) -> float | None:
-    return trial.finished - trial.started if trial.finished is not None and trial.started is not None else None
+    """Seconds that all its runs trained."""
+    return trial.trained if trial.state.finished or trial.state is State.PAUSED else None
 
 
 # ------------------------------------------------------------------------------------------------ ls
@@ -124,10 +133,15 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
         leaders = best_trials(view)
         trials = _sorted(view, limit, sort)
+        taken = file.resources(view.record.id, [t.number for t in trials])
         curves = {t.number: view.curve(t.number) for t in trials}
     record = view.record
     if as_json:
-        listed = [{**trial_data(t, view.objectives), "curve": curves[t.number]} for t in trials]
+        used = {number: dataclasses.asdict(one) for number, one in taken.items()}
+        listed = [
+            {**trial_data(t, view.objectives), "resources": used.get(t.number), "curve": curves[t.number]}
+            for t in trials
+        ]
         return render.document({
             "study": record.name, "objectives": record.objectives, "space": record.space, "seed": record.seed,
             "config": record.config, "environment": record.environment, "counts": counts,
@@ -136,7 +150,7 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
     render.facts(_head(view, counts, leaders))
     if trials:
         render.line()
-        render.table(*_trial_table(view, trials, curves, {t.number for t in leaders}))
+        render.table(*_trial_table(view, trials, curves, taken, {t.number for t in leaders}))
         hidden = sum(counts.values()) - len(trials)
         if hidden:
             render.line(f"{render.count(hidden, 'more trial')}: --limit {sum(counts.values())}", "dim")
@@ -159,8 +173,7 @@ def _sorted(view: StudyView, limit: int, sort: str) -> list[TrialRecord]:
         return view.store.trials(view.record.id, newest_first=True, limit=limit)
     if len(view.objectives) > 1:
         raise FixArgument("has no order with several objectives", field="--sort", value=sort, fix="--sort number")
-    loss = view.objectives[0].loss
-    return sorted(view.trials(), key=lambda t: (t.values is None, loss(t.values[0]) if t.values else 0.0))[:limit]
+    return view.store.ranked(view.record.id, maximize=view.objectives[0].direction == "maximize", limit=limit)
 
 
 def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRecord]) -> list[tuple[str, str]]:
@@ -189,14 +202,20 @@ def span(view: StudyView) -> str:
 
 
 def _trial_table(
-    view: StudyView, trials: Sequence[TrialRecord], curves: Mapping[int, Any], leaders: set[int]
+    view: StudyView,
+    trials: Sequence[TrialRecord],
+    curves: Mapping[int, Any],
+    taken: Mapping[int, Resources],
+    leaders: set[int],
 ) -> tuple[list[Column], list[list[render.Cell]]]:
     has_curves = any(curves.values())
     columns = [Column("trial", right=True), *(Column(o.name, right=True) for o in view.objectives)]
     unit = view.fidelity.name if view.fidelity and has_curves else None
     columns += [Column(unit, right=True)] if unit else []
     columns += [Column("curve")] if has_curves else []
-    columns += [Column("by"), Column("time", right=True), Column("parameters", flexible="wrap")]
+    columns += [Column("by"), Column("time", right=True)]
+    columns += [Column("memory", right=True)] if taken else []
+    columns += [Column("parameters", flexible="wrap")]
     rows: list[list[render.Cell]] = []
     for t in trials:
         best = "bold" if t.number in leaders else ""
@@ -209,8 +228,10 @@ def _trial_table(
         curve = [render.sparkline([v for _, v in curves[t.number]])] if has_curves else []
         text = values_text(t.params) + (f"  error: {t.error}" if t.error else "")
         by = t.source if t.proposer in (t.source, "user") else t.proposer
+        held = taken[t.number].memory if t.number in taken else None
+        memory = ["" if held is None else size_text(held)] if taken else []
         rows.append([(str(t.number), best), *values, *reached, *curve, by,
-                     render.seconds(took(t)), text])  # fmt: skip
+                     render.seconds(took(t)), *memory, text])  # fmt: skip
     return columns, rows
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from tunewright.agent.cli.study_training import training
 from tunewright.agent.commands import Command, CommandObjective
 from tunewright.agent.runners.limits import gpus_of, memory_of
-from tunewright.agent.settings import Budget
+from tunewright.agent.settings import Budget, data_facts
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.engines.parameters import Categorical, Derived, Float, Int
 from tunewright.engines.space import Space
@@ -28,7 +28,8 @@ from tunewright.engines.types import Objective
 
 METHODS = {"bayes": "auto", "random": "random", "grid": "grid"}
 TOP = (
-    *("advisor", "advisor_deadline", "budget", "command", "constraints", "description", "early_terminate", "engine"),
+    *("advisor", "advisor_deadline", "budget", "command", "constraints", "data", "description", "early_terminate"),
+    *("engine",),
     *("fidelity", "gpus", "memory", "method", "metric", "name", "objective", "objectives", "parameters", "program"),
     *("prices", "project", "run_cap", "runner"),
     *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
@@ -132,6 +133,8 @@ def _study(path: Path, data: Any) -> StudyFile:
             arguments[key] = data[key]
     if data.get("task") is not None:
         arguments["task"] = str(data["task"])
+    if data.get("data") is not None:
+        arguments["data"] = data_facts(data["data"])
     if "advisor" in data:
         arguments["advisor"] = None if data["advisor"] in (None, "none") else data["advisor"]
     if data.get("prices") is not None:

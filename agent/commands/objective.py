@@ -48,11 +48,14 @@ class CommandObjective:
         facts |= {} if trial.fidelity is None else {"fidelity": trial.fidelity}
         words = self._command.words(trial.params, facts)
         program = self._program or executable(words[0], self._cwd)
-        running = Process(words, program, self._cwd, _environment(trial, facts), trial.folder)
+        running = Process(words, program, self._cwd, _environment(trial, facts), trial.folder, trial.gpus)
         try:
             seen = self._follow(running, trial)
         finally:
             running.close()
+            trial.resources = running.resources
+            if running.lost:
+                trial.note(f"a part of what it printed was lost ({running.lost})")
         return self._result(running, seen, trial)
 
     def _follow(self, running: Process, trial: Trial) -> dict[str, float]:

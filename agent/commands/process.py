@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunewright.agent.errors import TrialFailed
+from tunewright.agent.records import Resources
 from tunewright.agent.redact import Redactor, redact, secret_variables
 from tunewright.agent.report import CHANNEL
-from tunewright.agent.runners.limits import check_memory
+from tunewright.agent.runners.meter import Meter
 from tunewright.agent.runners.output import HEAD, TAIL
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL, and for a script that was told its verdict to end by itself
 POLL = 0.1
-LOOK = 0.5  # seconds between two looks at the memory that is used
 LATEST = 4_096  # bytes at a stream's end in which its last line is looked for
 _WORD = re.compile(rb"\S{0,4096}")
 CHUNK = 2**16
@@ -47,7 +47,15 @@ class Report:
 class Process:
     """A started command. `reports` yields until it has ended; `close` ends what is left of its group."""
 
-    def __init__(self, words: Sequence[str], program: str, cwd: Path, extra: Mapping[str, str], folder: Path):
+    def __init__(
+        self,
+        words: Sequence[str],
+        program: str,
+        cwd: Path,
+        extra: Mapping[str, str],
+        folder: Path,
+        gpus: Sequence[str] = (),
+    ):
         self._closed = False
         self.over = False  # whether it was ended for having trained far enough
         self.texts: dict[str, str] = {}  # what its lines hold as text, where a metric should be a number
@@ -66,10 +74,11 @@ class Process:
             self._channel.close()
             raise TrialFailed(f"the command cannot be started: {error}") from None
         assert self._popen.stdout is not None and self._popen.stderr is not None, "both are pipes"
-        self.stderr = Sink(folder / "stderr.txt")
+        self._meter = Meter(self._popen.pid, gpus)
+        self.stdout, self.stderr = Sink(folder / "stdout.txt"), Sink(folder / "stderr.txt")
         try:
             self._guard = _Guard(self._popen.pid)
-            self._pumps.append(_pump(self._popen.stdout, Sink(folder / "stdout.txt"), self._line))
+            self._pumps.append(_pump(self._popen.stdout, self.stdout, self._line))
             self._pumps.append(_pump(self._popen.stderr, self.stderr, None))
         except (OSError, RuntimeError) as error:  # no process or thread is left to be had
             self.close()
@@ -82,16 +91,14 @@ class Process:
     ) -> Iterator[Report]:
         """As they come, until the command has ended. Raises TrialFailed when it took more than `timeout` seconds or
         `memory` bytes, and KeyboardInterrupt when `interrupted`."""
-        began = looked = time.monotonic()
+        began = time.monotonic()
         while True:
             if interrupted():
                 raise KeyboardInterrupt
             now = time.monotonic()
             if timeout is not None and now > began + timeout:
                 raise TrialFailed(f"ran longer than {timeout:g} s")
-            if memory is not None and now > looked + LOOK:
-                check_memory(self._popen.pid, memory)
-                looked = now
+            self._meter.look(memory)
             with contextlib.suppress(queue.Empty):
                 yield self._queue.get(timeout=POLL)
                 continue
@@ -111,6 +118,16 @@ class Process:
         for pump in self._pumps:
             pump.join(1.0)
         return not self._queue.empty()
+
+    @property
+    def resources(self) -> Resources | None:
+        """What its processes took until they were last looked at."""
+        return self._meter.taken()
+
+    @property
+    def lost(self) -> str | None:
+        """Why a part of what it printed is in no file; None where all of it is."""
+        return self.stdout.broken or self.stderr.broken
 
     @property
     def code(self) -> int | None:
@@ -169,7 +186,7 @@ class Sink:
 
     def __init__(self, path: Path):
         self._path, self._head, self._missing = path, 0, 0
-        self._broken = False
+        self.broken: str | None = None  # why its file ended before its stream
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._redactor: Redactor | None = Redactor()  # of the head; the tail is redacted when it is known
         self._tail: deque[bytes] = deque()
@@ -220,13 +237,13 @@ class Sink:
         return lines[-1].strip()[-300:] if lines else ""
 
     def _append(self, text: str) -> None:
-        if self._broken:
+        if self.broken is not None:
             return
         try:
             with self._path.open("ab") as file:
                 file.write(text.encode())
-        except OSError:
-            self._broken = True
+        except OSError as error:
+            self.broken = f"{self._path.name}: {error.strerror or error}"
 
 
 def _pump(stream: IO[bytes], sink: Sink, line: Callable[[bytes], None] | None) -> threading.Thread:

@@ -1,8 +1,7 @@
-"""What a trial's processes may take (memory, devices), how much they hold, and how they ended."""
+"""What a trial's processes may take (memory, devices), and how they ended."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from tunewright.agent.errors import TrialFailed
 from tunewright.engines.errors import FixArgument
 
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -28,28 +26,6 @@ def memory_of(memory: Any) -> int | None:
     if isinstance(found, bool) or not isinstance(found, int) or found <= 0:
         raise FixArgument("is not an amount of memory", field="memory", value=memory, fix='memory="2GB"')
     return found
-
-
-def size_text(size: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1024 or unit == "GB":
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    raise AssertionError("every size has a unit")
-
-
-def check_memory(pid: int, cap: int) -> None:
-    """Raises TrialFailed when a process and its children hold more than `cap` resident bytes."""
-    import psutil
-
-    used = 0
-    with contextlib.suppress(psutil.Error):
-        own = psutil.Process(pid)
-        for process in (own, *own.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                used += process.memory_info().rss
-    if used > cap:
-        raise TrialFailed(f"used {size_text(used)} of memory, the cap is {size_text(cap)}")
 
 
 def obituary(who: str, code: int | None, last: str = "") -> str:

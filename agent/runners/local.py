@@ -73,7 +73,7 @@ class LocalRunner:
     def _drain(self, work: Work, gpus: tuple[str, ...], objective: bytes | None) -> None:
         process = None if objective is None else WorkerProcess(objective, gpus, self._orders)
         try:
-            while not self._orders.stop and (trial := work.next()) is not None:
+            while not self._orders.stop and (trial := work.next(len(gpus))) is not None:
                 trial.gpus, trial.interrupted = gpus, self._interrupted
                 work.run(trial, None if process is None else self._execute(process))
         finally:

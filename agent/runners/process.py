@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from tunewright.agent.errors import TrialFailed, TrialStopped
+from tunewright.agent.errors import TrialFailed, TrialStopped, WorkerDied
 from tunewright.agent.redact import secret_variables
-from tunewright.agent.runners.limits import check_memory, obituary
+from tunewright.agent.runners.limits import obituary
+from tunewright.agent.runners.meter import Meter
 from tunewright.agent.runners.output import BoundedFile
 from tunewright.agent.runners.worker import serve
 from tunewright.agent.trial import Trial
@@ -53,9 +54,13 @@ class WorkerProcess:
         try:
             connection = self._ready()
             connection.send((trial._record, trial.folder, self._gpus))
-            kind, *rest = self._converse(connection, trial, timeout, memory)
+            meter = Meter(self._process.pid, self._gpus)
+            try:
+                kind, *rest = self._converse(connection, trial, timeout, memory, meter)
+            finally:
+                trial.resources = meter.taken()
         except (EOFError, ConnectionError):
-            raise TrialFailed(self._obituary()) from None
+            raise WorkerDied(self._obituary()) from None
         finally:
             if not self._idle:  # it may be in the middle of its trial, and would take the next one for an answer
                 self.kill()
@@ -118,7 +123,9 @@ class WorkerProcess:
             self._connection.close()
         self._connection = self._process = None
 
-    def _converse(self, connection: Connection, trial: Trial, timeout: float | None, memory: int | None) -> Any:
+    def _converse(
+        self, connection: Connection, trial: Trial, timeout: float | None, memory: int | None, meter: Meter
+    ) -> Any:
         """Answers the worker until it has the outcome; keeps the limits meanwhile."""
         verdict, ends = None, None if timeout is None else time.monotonic() + timeout + START
         files = [BoundedFile(trial.folder / name) for name in OUTPUT]
@@ -135,6 +142,8 @@ class WorkerProcess:
                         verdict, ends = stop, time.monotonic() + WIND_UP
                     except TunewrightError as error:
                         connection.send(("error", str(error)))
+                elif message[0] == "note":
+                    trial.note(message[1])
                 elif message[0] == "curve":
                     connection.send(("ok", list(trial.curve)))
                 else:
@@ -150,15 +159,14 @@ class WorkerProcess:
                 raise EOFError
             if any(file.too_long for file in files):
                 self._trim(files)
-            self._check(ends, timeout, memory, verdict)
+            self._check(ends, timeout, verdict)
+            meter.look(memory)
 
-    def _check(self, ends: float | None, timeout: float | None, memory: int | None, verdict: Any) -> None:
+    def _check(self, ends: float | None, timeout: float | None, verdict: Any) -> None:
         if self._orders.abort:
             raise KeyboardInterrupt
         if ends is not None and time.monotonic() > ends:
             raise verdict or TrialFailed(f"ran longer than {timeout:g} s")
-        if memory is not None:
-            check_memory(self._process.pid, memory)
 
     def _trim(self, files: Sequence[BoundedFile]) -> None:
         """The group is stopped meanwhile: what it wrote while a file is cut would be cut off with it."""

@@ -1,7 +1,7 @@
 """A worker process: it gets the objective once and trials one after the other; what they report goes to the driver.
 
 Messages to the driver are tuples: ("began",), ("report", step, value, metrics), ("curve",), ("value", pickled),
-("error", text), ("stopped",). Reports and curves are answered by ("ok", result) or ("error", text).
+("error", text), ("stopped",), ("note", text). Reports and curves are answered by ("ok", result) or ("error", text).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ ORPHAN_SECONDS = 0.5  # between two looks whether the driver lives
 class Link:
     """Stands for the agent in the worker: a trial's reports and its curve go through the pipe."""
 
+    study_id = 0
+
     def __init__(self, connection: Connection):
         self._connection = connection
         self._lock = threading.Lock()
@@ -40,6 +42,14 @@ class Link:
         plain = {str(name): number_of(one, str(name)) for name, one in (metrics or {}).items()}
         main = None if value is None else number_of(value, "value")
         return Verdict(self._ask("report", number_of(step, "step"), main, plain))
+
+    @property
+    def _store(self) -> Link:
+        return self  # of which a trial asks no more than `add_note`
+
+    def add_note(self, study_id: int, number: int, text: str) -> None:
+        with self._lock:
+            self._connection.send(("note", str(text)))
 
     def curve(self, trial: Trial) -> Sequence[Point]:
         return [(step, value) for step, value in self._ask("curve")]
@@ -106,8 +116,8 @@ def outcome(objective: Callable[[Trial], Any], trial: Trial) -> tuple[Any, ...]:
 
 
 def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Path, gpus: tuple[str, ...]) -> None:
-    with captured(folder):
-        trial = Trial(Link(connection), record, stops=True, folder=folder)  # type: ignore[arg-type]
+    trial = Trial(Link(connection), record, stops=True, folder=folder)  # type: ignore[arg-type]
+    with captured(folder, trial.note):
         trial.gpus = gpus
         connection.send(("began",))
         answer = outcome(objective, trial)
@@ -115,7 +125,7 @@ def _run(connection: Connection, objective: Any, record: TrialRecord, folder: Pa
 
 
 @contextlib.contextmanager
-def captured(folder: Path) -> Any:
+def captured(folder: Path, note: Callable[[str], None] | None = None) -> Any:
     """File descriptors 1 and 2 go to the trial's files, so that C code and child processes are caught too."""
     kept = [os.dup(1), os.dup(2)]
     try:
@@ -126,8 +136,11 @@ def captured(folder: Path) -> Any:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
+            try:
                 stream.flush()
+            except (OSError, ValueError) as error:  # a full disk, or a stream that the objective closed
+                if note is not None:
+                    note(f"a part of what it printed was lost ({error})")
         for descriptor, old in zip((1, 2), kept, strict=True):
             os.dup2(old, descriptor)
             os.close(old)

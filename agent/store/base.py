@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ class Base:
     def __init__(self, connection: Connection, clock: Callable[[], float], cleaner: Cleaner):
         self._connection, self._clock, self._clean = connection, clock, cleaner
         self._buffer = PointBuffer(connection)
+        self._monotonic = time.monotonic
+        self._since: dict[tuple[int, int], tuple[int, float]] = {}  # (study, number) -> (attempt, when it began here)
         self._trial_rows: dict[tuple[int, int], int] = {}  # (study, number) -> trials.id, which never changes
 
     def _event(self, db: Any, study_id: int, number: int | None, kind: str, payload: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ from tunewright.agent.errors import FixDatabasePath, RestoreDatabase, UnlockData
 from tunewright.agent.store import migrations
 from tunewright.agent.store.journal import is_local, wal_is_sound
 
-LOCK_SECONDS = 60.0
+LOCK_SECONDS = 90.0  # longer than a minute's lock, shorter than a lease
 ALONE_SECONDS = 5.0  # how long to wait for others to leave a file whose journal must change
 POLL_SECONDS = 0.002
 QUICK_CHECK_BYTES = 16 * 2**20  # larger files are checked on demand (Store.integrity), not at each opening
@@ -183,14 +184,8 @@ class Connection:
             # Chosen once, when the file is made: a process with an affected library may hold an older file open.
             if sound and local and migrations.is_empty(database):
                 _patiently(database, lambda: database.execute("PRAGMA journal_mode = WAL"))
-            if not migrations.is_current(database):
-                try:
-                    _begin(database)
-                    migrations.migrate(database)
-                    database.execute("COMMIT")
-                except BaseException:
-                    database.rollback()
-                    raise
+            if migrations.found_version(database) != migrations.VERSION:
+                self._migrate(database)
         self.journal_mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
         if _size(self.path) <= QUICK_CHECK_BYTES:
             problems = [row[0] for row in database.execute("PRAGMA quick_check(1)")]
@@ -198,6 +193,33 @@ class Connection:
                 raise self._damaged(problems[0])
         status = os.stat(self.path)
         self._file = (status.st_dev, status.st_ino)
+
+    def _migrate(self, database: Database) -> None:
+        """To the current schema, in one transaction, after a copy of an older file was made beside it."""
+        try:
+            _begin(database)
+            found = migrations.found_version(database)  # another process may have been first
+            if 0 < found < migrations.VERSION:
+                self._back_up(found)
+            migrations.migrate(database)
+            database.execute("COMMIT")
+        except BaseException:
+            database.rollback()
+            raise
+
+    def _back_up(self, schema: int) -> None:
+        """SQLite's online backup, through a second connection: others may read meanwhile, and nobody can write."""
+        assert self.path is not None, "a store in memory is never old"
+        target = self.path.with_name(f"{self.path.name}.schema-{schema}")
+        partial = target.with_name(f"{target.name}.partial")
+        partial.unlink(missing_ok=True)
+        with (
+            contextlib.closing(open_raw(self.path, write=False)) as old,
+            contextlib.closing(sqlite3.connect(str(partial))) as copy,
+        ):
+            old.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # the copy of a file with a log asks for one too
+        os.replace(partial, target)
 
     def _leave_log(self, database: Database, sound: bool) -> None:
         """Moves a file with a write-ahead log to a rollback journal, safely: only while nobody else has it open."""

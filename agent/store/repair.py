@@ -16,7 +16,7 @@ from tunewright.agent.errors import FixDatabasePath, RestoreDatabase
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.store.codec import dumps, loads
 from tunewright.agent.store.connection import open_raw, sqlite3
-from tunewright.agent.store.migrations import VERSION
+from tunewright.agent.store.migrations import VERSION, add_up_training
 from tunewright.agent.store.replay import rebuild
 from tunewright.agent.store.store import Store
 from tunewright.engines.types import State
@@ -24,14 +24,14 @@ from tunewright.engines.types import State
 # Parents before children; the searchable texts are made anew.
 TABLES = (
     "meta", "studies", "events", "trials", "values", "repeats", "metrics", "queue", "decisions", "prompts", "messages",
-    "threads", "thread_messages", "llm_calls", "proposals",
+    "threads", "thread_messages", "llm_calls", "proposals", "resources",
 )  # fmt: skip
 WITHOUT_ROWID = {"meta": ("key",), "values": ("trial",), "metrics": ("trial",), "thread_messages": ("thread",)}
 """Tables that are read key by key: the leading column that groups their rows."""
 
 FACTS = (
     "number", "attempt", "state", "params", "source", "proposer", "seed", "error", "fidelity", "resume_from", "created",
-    "started", "finished", "event",
+    "started", "finished", "event", "deaths", "trained", "device_seconds",
 )  # fmt: skip
 PAGE = 500
 GIVE_UP_AFTER = 2_000  # rows in a row that cannot be read, behind which a table is taken to end
@@ -74,6 +74,8 @@ def salvage(source: Path, target: Path) -> Repaired:
             rows[table] = _copy(new, table, reader)
             if reader.unread:
                 unread[table] = reader.unread
+            if table == "trials" and reader.columns and "trained" not in reader.columns:
+                add_up_training(new)
         _recover(new)
         _drop_orphans(new)
         _index_texts(new)
@@ -247,6 +249,7 @@ def _write(db: Any, study_id: int, trial: TrialRecord, owner: Mapping[str, Any])
         "params": dumps(dict(trial.params), "params"), "source": trial.source, "proposer": trial.proposer,
         "seed": trial.seed, "error": trial.error, "fidelity": trial.fidelity, "resume_from": trial.resume_from,
         "created": trial.created, "started": trial.started, "finished": trial.finished, "event": trial.event,
+        "deaths": trial.deaths, "trained": trial.trained, "device_seconds": trial.device_seconds,
         **{name: owner.get(name) for name in ("owner_host", "owner_boot", "owner_pid", "owner_started")},
     }  # fmt: skip
     names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)

@@ -32,11 +32,19 @@ def rebuild(events: Iterable[Event]) -> dict[int, TrialRecord]:
         elif event.number not in trials:
             continue  # its beginning was lost
         elif event.kind in ("trial_changed", "trial_paused", "trial_requeued", "trial_resumed"):
-            trials[event.number] |= facts
+            trials[event.number] |= _trained(trials[event.number], event) | facts
         elif event.kind == "trial_finished":
             del facts["attempt"]  # which attempt the result came from, not how many there were
-            trials[event.number] |= {**facts, "event": event.id}
+            trials[event.number] |= _trained(trials[event.number], event) | facts | {"event": event.id}
     return {number: _record(found) for number, found in trials.items()}
+
+
+def _trained(trial: dict[str, Any], event: Event) -> dict[str, Any]:
+    """Events of schema 1 do not tell for how long a run trained."""
+    if event.kind not in ("trial_paused", "trial_finished") or trial["state"] != State.RUNNING:
+        return {}
+    run = event.payload.get("finished", event.created) - trial["started"]
+    return {"trained": trial.get("trained", 0.0) + max(run, 0.0)}
 
 
 def _record(facts: dict[str, Any]) -> TrialRecord:

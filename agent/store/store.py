@@ -14,7 +14,7 @@ from tunewright.agent.store.buffer import PointBuffer
 from tunewright.agent.store.codec import Cleaner, Redact, loads
 from tunewright.agent.store.connection import Connection
 from tunewright.agent.store.replay import rebuild
-from tunewright.agent.store.trials import Trials
+from tunewright.agent.store.runs import Runs
 
 
 def _as_it_is(text: str) -> str:
@@ -45,7 +45,7 @@ class Hit:
     snippet: str
 
 
-class Store(Trials):
+class Store(Runs):
     """Safe to share between threads. A forked child uses it on a connection of its own.
 
     Every method that changes state is one transaction: when it returns, the change is on the disk; when it raises,
@@ -102,10 +102,11 @@ class Store(Trials):
         """In the order in which they happened, of one trial where `number` is given; `after` is the id of the last one
         known."""
         columns = "id, study, number, kind, payload, created"
-        where = "study = ?1 AND id > ?2 AND (?4 IS NULL OR number = ?4)"
+        where = "study = ?1 AND id > ?2" + ("" if number is None else " AND number = ?4")
         sql = f"SELECT {columns} FROM events WHERE {where} ORDER BY id LIMIT ?3"
+        arguments = [study_id, after, -1 if limit is None else limit, *([] if number is None else [number])]
         with self._connection.read() as db:
-            rows = db.execute(sql, [study_id, after, -1 if limit is None else limit, number]).fetchall()
+            rows = db.execute(sql, arguments).fetchall()
         return [Event(row[0], row[1], row[2], row[3], loads(row[4]), row[5]) for row in rows]
 
     def search(self, text: str, limit: int = 20, *, study_id: int | None = None) -> list[Hit]:

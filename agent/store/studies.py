@@ -89,6 +89,11 @@ class Studies(Base):
         """Trials keep their parameters; the event log tells which space each was drawn from."""
         return self._redefine(study_id, "space", dict(space))
 
+    def space_was_edited(self, study_id: int) -> bool:
+        sql = "SELECT 1 FROM events WHERE study = ? AND number IS NULL AND kind = 'space_changed' LIMIT 1"
+        with self._connection.read() as db:
+            return db.execute(sql, [study_id]).fetchone() is not None
+
     def _redefine(self, study_id: int, column: str, value: Mapping[str, Any]) -> StudyRecord:
         with self._connection.write() as db:
             self._study(db, study_id)

@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tunewright.agent.errors import AlreadyObserved, StudyMoved
-from tunewright.agent.records import Owner, ProposalRecord, ProposalStatus, TrialRecord, TrialSource
+from tunewright.agent.errors import AlreadyObserved, BudgetSpent, StudyMoved
+from tunewright.agent.records import Hold, Owner, ProposalRecord, ProposalStatus, TrialRecord, TrialSource
 from tunewright.agent.store.buffer import Points
 from tunewright.agent.store.calls import Calls
 from tunewright.agent.store.codec import dumps, loads
 from tunewright.agent.store.consults import Consults
 from tunewright.agent.store.metrics import Metrics
-from tunewright.agent.store.owner import is_dead
 from tunewright.agent.store.studies import Studies
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
@@ -21,7 +20,11 @@ from tunewright.engines.types import State
 _FIELDS = (
     "number", "attempt", "state", "params", "source", "proposer", "seed",
     "error", "fidelity", "resume_from", "created", "started", "finished", "event",
+    "deaths", "trained", "device_seconds",
 )  # fmt: skip
+
+
+NOBODY = Hold()
 
 
 class Trials(Studies, Consults, Metrics, Calls):
@@ -38,7 +41,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         seed: int,
         fidelity: int | None = None,
         resume_from: int | None = None,
-        owner: Owner | None = None,
+        hold: Hold = NOBODY,
         action: Mapping[str, Any] | None = None,
         decision: Mapping[str, Any] | None = None,
         proposals: Sequence[ProposalRecord] = (),
@@ -52,28 +55,31 @@ class Trials(Studies, Consults, Metrics, Calls):
         `action` is what the scheduler asked for, kept with the event. `updates` changes earlier proposals by id;
         `taken_proposal` (an index into `proposals`) or `taken_id` (a stored one) became this trial; `queue_id` is the
         item it takes from the queue. Raises StudyMoved, and stores nothing, when another process created trial
-        `expected_number` or took the item.
+        `expected_number` or took the item, and BudgetSpent at a cap of `hold`.
         """
         now = self._clock()
         with self._connection.write() as db:
-            self._study(db, study_id)
-            sql = "SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?"
-            number = int(db.execute(sql, [study_id]).fetchone()[0])
+            sql = "SELECT (SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?1) FROM studies WHERE id = ?1"
+            if (found := db.execute(sql, [study_id]).fetchone()) is None:
+                self._study(db, study_id)  # raises
+            number = int(found[0])
             if number != expected_number:
-                raise _moved("another process created a trial", expected=expected_number, next=number)
+                raise moved("another process created a trial", expected=expected_number, next=number)
+            self._check_time(db, study_id, hold)
             facts = {
                 "attempt": 1, "params": dict(params), "source": source, "proposer": proposer,
                 "seed": seed, "fidelity": fidelity, "resume_from": resume_from,
             }  # fmt: skip
             row = {
                 **facts, "params": dumps(facts["params"], "params"), "study": study_id, "number": number,
-                "state": State.RUNNING.value, "created": now, "started": now, **_owner_columns(owner),
+                "state": State.RUNNING.value, "created": now, "started": now, **hold_columns(hold, now),
             }  # fmt: skip
             trial_id = self._insert(db, "trials", row)
+            self._began(study_id, number, 1)
             if queue_id is not None:
                 sql = "UPDATE queue SET taken_by = ? WHERE id = ? AND study = ? AND taken_by IS NULL"
                 if db.execute(sql, [number, queue_id, study_id]).rowcount == 0:
-                    raise _moved("another process took the queued configuration", queue_id=queue_id)
+                    raise moved("another process took the queued configuration", queue_id=queue_id)
             if decision is not None:
                 body = dumps(self._clean.tree(decision), "decision")
                 db.execute("INSERT INTO decisions (trial, body, created) VALUES (?, ?, ?)", [trial_id, body, now])
@@ -82,7 +88,7 @@ class Trials(Studies, Consults, Metrics, Calls):
             taken = taken_id if taken_proposal is None else ids[taken_proposal]
             if taken is not None:
                 self._take_proposal(db, study_id, taken, number)
-            facts |= {"created": now, "owner": _owner_columns(owner), "queue_id": queue_id, "proposal": taken}
+            facts |= {"created": now, "owner": owner_columns(hold.owner), "queue_id": queue_id, "proposal": taken}
             facts |= {} if action is None else {"action": dict(action)}
             self._event(db, study_id, number, "trial_created", facts)
             return self._one(db, study_id, number)
@@ -105,7 +111,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         The same values again change nothing; other values are kept as a repeat and raise AlreadyObserved. The failure
         of an attempt that was given up while a later one runs is kept as a repeat too and ends nothing.
         """
-        state, result, error = State(state), _checked(State(state), values), self._clean.maybe(error)
+        state, result, error = State(state), checked(State(state), values), self._clean.maybe(error)
         points: Points = []
         with self._connection.write() as db:
             trial_id = self._trial_id(db, study_id, number)
@@ -120,7 +126,7 @@ class Trials(Studies, Consults, Metrics, Calls):
             elif not again:
                 points = self._buffer.write(db)
                 facts = {"state": state.value, "values": result, "error": error, "attempt": attempt, "step": step}
-                self._store_result(db, study_id, trial_id, number, facts)
+                self._store_result(db, study_id, trial_id, trial, facts)
             after = self._one(db, study_id, number)
         self._buffer.forget(points)
         if trial.state.finished and not again:
@@ -129,11 +135,18 @@ class Trials(Studies, Consults, Metrics, Calls):
             raise AlreadyObserved(message, field="values", value=result, fix="agent.why(trial) shows both", **facts)
         return after
 
-    def _store_result(self, db: Any, study_id: int, trial_id: int, number: int, facts: Mapping[str, Any]) -> None:
-        now, error = self._clock(), facts["error"]
-        event = self._event(db, study_id, number, "trial_finished", {**facts, "finished": now})
-        sql = "UPDATE trials SET state = ?, error = ?, finished = ?, event = ? WHERE id = ?"
-        db.execute(sql, [facts["state"], error, now, event, trial_id])
+    def _store_result(
+        self, db: Any, study_id: int, trial_id: int, trial: TrialRecord, facts: Mapping[str, Any], died: bool = False
+    ) -> None:
+        now, error, number = self._clock(), facts["error"], trial.number
+        facts = {**facts, **self._trained(db, study_id, trial, died), "finished": now}
+        event = self._event(db, study_id, number, "trial_finished", facts)
+        sql = """
+        UPDATE trials SET state = ?, error = ?, finished = ?, event = ?, trained = ?, device_seconds = ?, deaths = ?,
+        beat = NULL WHERE id = ?
+        """
+        ended = [facts["state"], error, now, event, facts["trained"], facts["device_seconds"]]
+        db.execute(sql, [*ended, facts.get("deaths", trial.deaths), trial_id])
         for objective, value in enumerate(facts["values"] or ()):
             db.execute('INSERT INTO "values" (trial, objective, value) VALUES (?, ?, ?)', [trial_id, objective, value])
         self._index(db, error, "error", study_id, number, number)
@@ -156,103 +169,69 @@ class Trials(Studies, Consults, Metrics, Calls):
         payload = {"state": state.value, "values": values, "error": error, "attempt": attempt}
         self._event(db, study_id, number, "trial_repeated", payload)
 
+    # ------------------------------------------------------------------------------------------------ time
+
+    def _began(self, study_id: int, number: int, attempt: int) -> None:
+        """This process was handed a trial: its run is timed by a clock that nobody can set."""
+        self._since[study_id, number] = (attempt, self._monotonic())
+
+    def _trained(self, db: Any, study_id: int, trial: TrialRecord, died: bool = False) -> dict[str, float]:
+        """What a running trial's times come to when its run ends now; where its process died, at its last sign of
+        life."""
+        seconds = 0.0
+        if trial.state is State.RUNNING:
+            attempt, since = self._since.pop((study_id, trial.number), (0, 0.0))
+            seconds = self._ran(db, study_id, trial, died) if attempt != trial.attempt else self._monotonic() - since
+        held = db.execute(
+            "SELECT devices FROM trials WHERE study = ? AND number = ?", [study_id, trial.number]
+        ).fetchone()
+        return {
+            "trained": trial.trained + seconds, "device_seconds": trial.device_seconds + seconds * held[0]
+        }  # fmt: skip
+
+    def _ran(self, db: Any, study_id: int, trial: TrialRecord, died: bool) -> float:
+        """Seconds of a run that another process began, by the clocks on the wall."""
+        sql = "SELECT beat FROM trials WHERE study = ? AND number = ?"
+        beat = db.execute(sql, [study_id, trial.number]).fetchone()[0] if died else self._clock()
+        return max((beat or 0.0) - (trial.started or 0.0), 0.0)
+
+    def used(self, study_id: int) -> tuple[float, float]:
+        """(seconds of training, seconds times devices) of a study, those of runners' present runs included."""
+        with self._connection.read() as db:
+            return self._used(db, study_id)
+
+    def _used(self, db: Any, study_id: int) -> tuple[float, float]:
+        sql = "SELECT coalesce(sum(trained), 0.0), coalesce(sum(device_seconds), 0.0) FROM trials WHERE study = ?"
+        seconds, device_seconds = db.execute(sql, [study_id]).fetchone()
+        sql = "SELECT number, attempt, beat - started, devices FROM trials WHERE study = ? AND state = 'running'"
+        now = self._monotonic()
+        for number, attempt, run, devices in db.execute(sql + " AND beat IS NOT NULL", [study_id]):
+            known, since = self._since.get((study_id, number), (0, 0.0))
+            run = now - since if known == attempt else max(run, 0.0)
+            seconds, device_seconds = seconds + run, device_seconds + run * devices
+        return seconds, device_seconds
+
+    def _check_time(self, db: Any, study_id: int, hold: Hold) -> None:
+        """Raises BudgetSpent where the study's time is used up."""
+        if hold.seconds is None and hold.gpu_hours is None:
+            return
+        seconds, device_seconds = self._used(db, study_id)
+        if hold.seconds is not None and seconds >= hold.seconds:
+            message, fix = f"trials trained {seconds:.0f} s of the budget's {hold.seconds:g}", "Budget(seconds=...)"
+            raise BudgetSpent(message, cap="seconds", limit=hold.seconds, fix=f"raise {fix} to go on")
+        hours = device_seconds / 3600
+        if hold.gpu_hours is not None and hours >= hold.gpu_hours:
+            message, fix = f"trials held devices for {hours:.3g} h of {hold.gpu_hours:g}", "Budget(gpu_hours=...)"
+            raise BudgetSpent(message, cap="gpu_hours", limit=hold.gpu_hours, fix=f"raise {fix} to go on")
+
+    # ------------------------------------------------------------------------------------------------ repeats
+
     def repeats(self, study_id: int, number: int) -> list[tuple[float, ...] | None]:
         """The values of results that came after the first, None for a failure, in the order they came."""
         with self._connection.read() as db:
             trial_id = self._trial_id(db, study_id, number)
             rows = db.execute('SELECT "values" FROM repeats WHERE trial = ? ORDER BY id', [trial_id])
             return [None if row[0] is None else tuple(loads(row[0])) for row in rows]
-
-    # ------------------------------------------------------------------------------------------------ in between
-
-    def pause(self, study_id: int, number: int, value: float, step: float, *, attempt: int) -> TrialRecord:
-        """A running trial rests after `step`, where its first objective was `value`; its process may end.
-
-        Raises StudyMoved when it does not run, or this attempt at it was given up.
-        """
-        result = _checked(State.STOPPED, [value])
-        with self._connection.write() as db:
-            trial = self._one(db, study_id, number)
-            if trial.state is not State.RUNNING or attempt != trial.attempt:
-                raise _moved(f"trial {number} does not run as attempt {attempt}", number=number)
-            points = self._buffer.write(db)
-            changes = {"state": State.PAUSED.value, **_owner_columns(None)}
-            self._change(db, study_id, number, "trial_paused", changes, {"result": result, "step": step})
-            after = self._one(db, study_id, number)
-        self._buffer.forget(points)
-        return after
-
-    def resume(
-        self, study_id: int, number: int, fidelity: int, *, owner: Owner | None, action: Mapping[str, Any]
-    ) -> TrialRecord:
-        """A paused trial runs on as `owner`'s, from its own checkpoint, to `fidelity`. `action` as in create_trial.
-
-        Raises StudyMoved when it is not paused any more.
-        """
-        with self._connection.write() as db:
-            if self._one(db, study_id, number).state is not State.PAUSED:
-                raise _moved(f"trial {number} is not paused", number=number)
-            changes = {
-                "state": State.RUNNING.value, "fidelity": fidelity, "resume_from": number, "started": self._clock(),
-                **_owner_columns(owner),
-            }  # fmt: skip
-            self._change(db, study_id, number, "trial_resumed", changes, {"action": dict(action)})
-            return self._one(db, study_id, number)
-
-    def release(self, study_id: int, number: int) -> TrialRecord:
-        """Back to waiting, as its next attempt: for a trial whose process will not come back. Raises StudyMoved when it
-        has ended or is paused: then no process holds it."""
-        with self._connection.write() as db:
-            trial = self._one(db, study_id, number)
-            if trial.state.finished or trial.state is State.PAUSED:
-                raise _moved(f"trial {number} does not run: it is {trial.state.value}", number=number)
-            self._requeue(db, study_id, trial)
-            return self._one(db, study_id, number)
-
-    def requeue_dead(self, study_id: int) -> list[int]:
-        """Numbers of the running trials whose process on this host is gone; they wait for their next attempt.
-
-        Calls that dead processes left open are marked abandoned.
-        """
-        self._abandon_dead_calls()
-        with self._connection.write() as db:
-            sql = "SELECT number, owner_host, owner_boot, owner_pid, owner_started FROM trials"
-            where = " WHERE study = ? AND state = 'running' AND owner_host IS NOT NULL ORDER BY number"
-            rows = db.execute(sql + where, [study_id]).fetchall()
-            dead = [int(number) for number, *owner in rows if is_dead(Owner(*owner))]
-            for number in dead:
-                self._requeue(db, study_id, self._one(db, study_id, number))
-            return dead
-
-    def next_waiting(self, study_id: int, owner: Owner | None) -> TrialRecord | None:
-        """The lowest waiting trial, now running and `owner`'s; None when none waits."""
-        with self._connection.write() as db:
-            sql = "SELECT min(number) FROM trials WHERE study = ? AND state = 'waiting'"
-            number = db.execute(sql, [study_id]).fetchone()[0]
-            if number is None:
-                return None
-            changes = {"state": State.RUNNING.value, "started": self._clock(), **_owner_columns(owner)}
-            self._change(db, study_id, int(number), "trial_changed", changes)
-            return self._one(db, study_id, int(number))
-
-    def _requeue(self, db: Any, study_id: int, trial: TrialRecord) -> None:
-        changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1, **_owner_columns(None)}
-        self._change(db, study_id, trial.number, "trial_requeued", changes)
-
-    def _change(
-        self,
-        db: Any,
-        study_id: int,
-        number: int,
-        kind: str,
-        changes: Mapping[str, Any],
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
-        """New values of columns, and an event that holds them beside `facts`."""
-        assignments = ", ".join(f"{column} = :{column}" for column in changes)
-        sql = f"UPDATE trials SET {assignments} WHERE study = :study AND number = :number"
-        db.execute(sql, {**changes, "study": study_id, "number": number})
-        self._event(db, study_id, number, kind, {**changes, **(facts or {})})
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -281,6 +260,8 @@ class Trials(Studies, Consults, Metrics, Calls):
             where.append("number < ?" if newest_first else "number > ?")
             arguments.append(after)
         order = "number DESC" if newest_first else "number"
+        if states is not None and limit is None:
+            order = f"+{order}"  # by the index on states, few of which are looked for, not by that on numbers
         with self._connection.read() as db:
             return _read(db, " AND ".join(where), arguments, order, limit)
 
@@ -298,14 +279,30 @@ class Trials(Studies, Consults, Metrics, Calls):
             number = self._best(db, study_id, maximize)[1]
             return None if number is None else self._one(db, study_id, number)
 
+    def ranked(self, study_id: int, *, maximize: bool, limit: int) -> list[TrialRecord]:
+        """By the first value, best first and the earliest of equals; then those without one."""
+        sql = f"""
+        SELECT t.number FROM trials t LEFT JOIN "values" v ON v.trial = t.id AND v.objective = 0 WHERE t.study = ?
+        ORDER BY v.value IS NULL, v.value {"DESC" if maximize else "ASC"}, t.number LIMIT ?
+        """
+        with self._connection.read() as db:
+            return [self._one(db, study_id, row[0]) for row in db.execute(sql, [study_id, limit]).fetchall()]
+
     def finished_since(self, study_id: int, event_id: int) -> list[TrialRecord]:
         """Trials that ended after that event, in the order in which they ended."""
         with self._connection.read() as db:
             return _read(db, "study = ? AND event > ?", [study_id, event_id], "event", None)
 
+    def ends_since(self, study_id: int, event_id: int) -> list[tuple[int, int]]:
+        """(number, event) of the same trials, for who knows most of them already."""
+        sql = "SELECT number, event FROM trials WHERE study = ? AND event > ? ORDER BY event"
+        with self._connection.read() as db:
+            return [(number, event) for number, event in db.execute(sql, [study_id, event_id])]
+
     def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
-        self._trial_id(db, study_id, number)
-        return _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)[0]
+        if not (found := _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)):
+            self._trial_id(db, study_id, number)  # raises
+        return found[0]
 
 
 def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | None) -> list[TrialRecord]:
@@ -313,7 +310,7 @@ def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | No
     page = f"SELECT id, {', '.join(_FIELDS)} FROM trials WHERE {where} ORDER BY {order} LIMIT ?"
     columns = ", ".join(f"t.{field}" for field in _FIELDS)
     sql = f'SELECT {columns}, v.value FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
-    sql += f" ORDER BY t.{order}, v.objective"
+    sql += f" ORDER BY t.{order.removeprefix('+')}, v.objective"
     found: list[dict[str, Any]] = []
     for row in db.execute(sql, [*arguments, -1 if limit is None else limit]):
         if not found or found[-1]["number"] != row[0]:
@@ -329,7 +326,7 @@ def _record(fields: dict[str, Any]) -> TrialRecord:
     return TrialRecord(**fields)
 
 
-def _checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] | None:
+def checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] | None:
     if not state.finished:
         raise FixArgument("not a final state", field="state", value=state.value, fix="complete, stopped or failed")
     if values is None:
@@ -343,10 +340,14 @@ def _checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] 
     return result
 
 
-def _owner_columns(owner: Owner | None) -> dict[str, Any]:
+def owner_columns(owner: Owner | None) -> dict[str, Any]:
     host, boot, pid, started = (owner.host, owner.boot, owner.pid, owner.started) if owner else (None,) * 4
     return {"owner_host": host, "owner_boot": boot, "owner_pid": pid, "owner_started": started}
 
 
-def _moved(message: str, **facts: Any) -> StudyMoved:
+def hold_columns(hold: Hold, now: float) -> dict[str, Any]:
+    return {**owner_columns(hold.owner), "beat": now if hold.leased else None, "devices": hold.devices}
+
+
+def moved(message: str, **facts: Any) -> StudyMoved:
     return StudyMoved(message, field="study", fix="read the study again and repeat", **facts)

@@ -30,7 +30,7 @@ from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.errors import TrialFailed
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.results import number_of
-from tunewright.agent.runners.limits import check_memory
+from tunewright.agent.runners.meter import Meter
 from tunewright.agent.runners.output import HEAD, BoundedFile
 from tunewright.agent.runners.worker import Link, captured, load_objective, outcome
 from tunewright.agent.trial import Trial
@@ -155,6 +155,9 @@ class RayLink(Link):
             self.keeper.look(now=verdict is not Verdict.CONTINUE)
         return verdict
 
+    def add_note(self, study_id: int, number: int, text: str) -> None:
+        self._post.send("note", str(text))
+
     def curve(self, trial: Trial) -> Sequence[Point]:
         return [(step, value) for step, value in self._post.ask("curve")]
 
@@ -233,7 +236,7 @@ class TrialActor:
             messages = output + messages
             if self._setting.memory is not None and not over:
                 try:
-                    check_memory(os.getpid(), self._setting.memory)
+                    Meter(os.getpid()).look(self._setting.memory)
                 except TrialFailed as error:
                     messages.append((0, "over", str(error)))
             if messages or time.monotonic() > ends:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tunewright.agent.commands.process import Sink
 from tunewright.agent.errors import TrialFailed, TrialStopped
+from tunewright.agent.records import Hold
 from tunewright.agent.redact import redact
 from tunewright.agent.runners.process import WIND_UP, Orders
 from tunewright.agent.store import current_owner
@@ -146,6 +147,8 @@ class RemoteWorker:
                         answers.append((serial, "error", str(error)))
                 elif kind == "curve":
                     answers.append((serial, "ok", list(trial.curve)))
+                elif kind == "note":
+                    trial.note(facts[0])
                 elif kind == "output":
                     output[facts[0]].write(facts[1])
                 elif kind == "over":
@@ -207,7 +210,7 @@ def _begin_again(trial: Trial, reason: str) -> None:
     quicker to take it: there it goes on, and this attempt's end is kept beside."""
     agent = trial._agent
     agent.release(trial)
-    record = agent._store.next_waiting(agent.study_id, current_owner())
+    record = agent._store.next_waiting(agent.study_id, Hold(current_owner(), leased=True))
     if record is None or record.number != trial.number:
         if record is not None:
             agent.release(record.number)

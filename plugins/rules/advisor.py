@@ -38,6 +38,7 @@ class RulesAdvisor:
 
     name = "rules"
     free_of_charge = True
+    purposes = frozenset({"propose"})
 
     def __init__(self, model: str | None = None):
         self.model = model
