@@ -13,13 +13,14 @@ from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
-from tunewright.agent.opening import difference, make_up, open_study, study_files
+from tunewright.agent.opening import make_up, open_study, study_files
 from tunewright.agent.prices import price_of, read_prices
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
 from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair
 from tunewright.agent.settings import Budget
+from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
