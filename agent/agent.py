@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from tunewright.agent import settings
+from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
-from tunewright.agent.opening import difference, make_up, open_study, study_files
+from tunewright.agent.opening import make_up, open_study, study_files
 from tunewright.agent.prices import price_of, read_prices
 from tunewright.agent.reader import StudyReader
 from tunewright.agent.redact import redact
@@ -376,7 +376,7 @@ class Agent(StudyReader):
         their default. Returns the difference, one line per parameter.
         """
         edited = settings.space_of(space, constraints)
-        lines = difference(self.space, edited)
+        lines = space_words.difference(self.space, edited)
         if lines and self._scheduler is not None and isinstance(self._scheduler.scheduler, PBT):
             message = "population based training goes on from configurations of this space"
             raise FixSpace(message, field="space", fix="start a new study; enqueue the best configurations of this one")

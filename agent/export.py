@@ -137,13 +137,14 @@ def sweep(view: StudyView) -> tuple[dict[str, Any], list[str]]:
             continue
         if parameter.when is not None:
             lost.append(f"{name} is searched only when {parameter.when}")
-        found[name] = _sweep_entry(parameter)
+        found[name] = sweep_entry(parameter)
     objective = view.objectives[0]
     metric = {"name": objective.name, "goal": objective.direction}
     return {"name": view.record.name, "method": "bayes", "metric": metric, "parameters": found}, lost
 
 
-def _sweep_entry(parameter: Float | Int | Categorical) -> dict[str, Any]:
+def sweep_entry(parameter: Float | Int | Categorical) -> dict[str, Any]:
+    """A parameter as a sweep's file has it, without its default and condition."""
     if isinstance(parameter, Categorical):
         return {"values": list(parameter.choices)}
     bounds = {"min": parameter.low, "max": parameter.high}

@@ -66,12 +66,16 @@ def tune(
     limits = (trials, timeout, agent.budget.trials, agent.budget.seconds, agent.budget.gpu_hours)
     if all(limit is None for limit in limits) and not agent._ends_itself:
         raise FixArgument("nothing limits this run", field="trials", fix="give trials=, timeout= or Budget(trials=...)")
-    work = StudyWork(agent, objective, trials, timeout, told, on_notice)
+    carry_out(agent, StudyWork(agent, objective, trials, timeout, told, on_notice), make_runner(runner, workers))
+
+
+def carry_out(agent: Agent, work: StudyWork, runner: Runner) -> None:
+    """Runs the work to its end, holding the leases of the trials that run."""
     with Leases(agent._store, agent.study_id, work.held):
-        _runner(runner, workers).run(work)
+        runner.run(work)
 
 
-def _runner(runner: Any, workers: int) -> Runner:
+def make_runner(runner: Any, workers: int) -> Runner:
     name, options = (runner, {}) if isinstance(runner, str) else runner
     kind = registry.load("runners", name)
     try:

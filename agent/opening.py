@@ -14,6 +14,7 @@ from tunewright.agent.errors import StudyExists
 from tunewright.agent.lineup import Choice, choices
 from tunewright.agent.records import StudyRecord
 from tunewright.agent.scheduling import AUTO, SchedulerChoice, scheduler_of, usual_scheduler
+from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.space import Space
@@ -166,17 +167,6 @@ def stored_scheduler(record: StudyRecord, given: SchedulerChoice | None, left_op
         message = f"the study {record.name!r} was made with a scheduler object"
         raise FixArgument(message, field="scheduler", fix=f"pass a {name} again")
     return SchedulerChoice(name, options)
-
-
-def difference(old: Space, new: Space) -> list[str]:
-    """What changes from one space to another, a line each; empty when nothing does."""
-    before, after = old.to_dict(), new.to_dict()
-    a, b = before["parameters"], after["parameters"]
-    lines = [f"{n} removed" for n in a if n not in b] + [f"{n} added" for n in b if n not in a]
-    lines += [f"{n}: {a[n]} -> {b[n]}" for n in a if n in b and a[n] != b[n]]
-    if before["constraints"] != after["constraints"]:
-        lines.append(f"constraints: {before['constraints']} -> {after['constraints']}")
-    return lines
 
 
 def plain(engine: Any) -> Any:

@@ -23,12 +23,13 @@ def run(study: str | None, store: Path, form: str, output: Path | None, curves: 
         raise FixArgument("curves are a second table", field="--curves", fix="--output trials.csv")
     with reading.opened(store) as file:
         view = StudyView(file, reading.chosen(file, study))
-        _write(view, form, output, curves)
+        write(view, form, output, curves)
     if output is not None:
         render.line(f"{output}: {view.record.name} as {form}", "green", sys.stderr)
 
 
-def _write(view: StudyView, form: str, output: Path | None, curves: bool) -> None:
+def write(view: StudyView, form: str, output: Path | None, curves: bool) -> None:
+    """To a file, or to standard output where `output` is None."""
     second = output.with_name(f"{output.stem}-curves{output.suffix}") if output is not None and curves else None
     if form == "parquet":
         export.write_parquet(str(output), export.columns(view), export.rows(view))

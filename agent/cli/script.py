@@ -29,6 +29,7 @@ class Argument:
     kind: str | None = None  # "int", "float", "str", "bool" where it is known
     choices: tuple[Any, ...] = ()
     unclear: str = ""
+    help: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Script:
     path: Path
     arguments: tuple[Argument, ...]
     metrics: tuple[str, ...] = field(default=())  # names that look like what it reports
+    about: str = ""  # what it says of itself
 
 
 def read(path: Path) -> Script:
@@ -52,7 +54,8 @@ def read(path: Path) -> Script:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_argument(node)]
     found = [argument for call in sorted(calls, key=lambda c: c.lineno) if (argument := _argument(call)) is not None]
     metrics = [first or second for first, second in METRIC.findall(source)]
-    return Script(path, tuple(found), tuple(dict.fromkeys(m for m in metrics if m != "step")))
+    about = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+    return Script(path, tuple(found), tuple(dict.fromkeys(m for m in metrics if m != "step")), about)
 
 
 def _is_argument(call: ast.Call) -> bool:
@@ -70,16 +73,18 @@ def _argument(call: ast.Call) -> Argument | None:
     name = flag.lstrip("-").replace("-", "_")
     default, unclear = _literal(given, "default")
     choices, odd = _literal(given, "choices")
+    said = _literal(given, "help")[0]
+    words = said if isinstance(said, str) else ""
     named = given.get("type")
     kind = named.id if isinstance(named, ast.Name) else None
     if action := _literal(given, "action")[0]:
         if action not in ("store", "store_true", "store_false"):
             unclear = unclear or f"action {action}"
         elif action != "store":
-            return Argument(name, flag, action == "store_false", "bool")
+            return Argument(name, flag, action == "store_false", "bool", help=words)
     if kind is None and default is not None:
         kind = type(default).__name__
-    return Argument(name, flag, default, kind, tuple(choices or ()), unclear or odd)
+    return Argument(name, flag, default, kind, tuple(choices or ()), unclear or odd, words)
 
 
 def _literal(given: Mapping[str, ast.expr], name: str) -> tuple[Any, str]:

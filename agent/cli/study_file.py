@@ -77,15 +77,22 @@ class StudyFile:
 
 def read(path: Path) -> StudyFile:
     """Raises FixArgument (or FixSpace) for everything that is not understood."""
-    import yaml
-
     if not path.is_file():
         raise FixArgument("no such file", field="study file", value=str(path), fix="give the path of a study.yaml")
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise FixArgument(f"not valid YAML: {error}", field=str(path)) from None
+
+
+def parse(text: str, path: Path) -> StudyFile:
+    """A study file's text; `path` is where it stands or will stand. Raises as `read` does."""
+    import yaml
+
+    try:
         _check_keys(yaml.compose(text, yaml.SafeLoader), path)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise FixArgument(f"not valid YAML: {error}", field=str(path)) from None
     try:
         return _study(path, data)

@@ -164,6 +164,20 @@ class Calls(Base):
             row = {"study": study_id, "title": self._clean.text(title), "created": self._clock()}
             return self._insert(db, "threads", row)
 
+    def assign_thread(self, thread_id: int, study_id: int) -> None:
+        """A conversation that was about no study yet is about this one."""
+        with self._connection.write() as db:
+            db.execute("UPDATE threads SET study = ? WHERE id = ? AND study IS NULL", [study_id, thread_id])
+
+    def threads(self, study_id: int | None) -> list[int]:
+        """The conversations about a study, or about none, in which something was said; the latest one last."""
+        sql = """
+        SELECT t.id FROM threads t JOIN thread_messages m ON m.thread = t.id WHERE t.study IS ?
+        GROUP BY t.id ORDER BY max(m.created), t.id
+        """
+        with self._connection.read() as db:
+            return [int(row[0]) for row in db.execute(sql, [study_id])]
+
     def append_message(self, thread_id: int, role: str, content: str) -> None:
         with self._connection.write() as db:
             key = self._store_message(db, role, content)
