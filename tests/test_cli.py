@@ -196,6 +196,23 @@ def test_text_from_outside_is_one_harmless_line(shell: Shell, store: Path) -> No
 # ------------------------------------------------------------------------------------------------ tune
 
 
+def test_tune_goes_on_with_a_space_that_was_edited_since(shell: Shell, tmp_path: Path) -> None:
+    text = "metric: {name: loss, goal: minimize}\nobjective: o.py:f\nengine: random\nstudy: s\nadvisor: none\n"
+    space = "parameters: {lr: {min: 0.1, max: %s}}\n"
+    (tmp_path / "o.py").write_text("def f(trial):\n    return trial['lr']\n")
+    (tmp_path / "s.yaml").write_text(text + space % "0.9")
+    assert shell("tune", "s.yaml", "--trials", 1, "--store", "s.db")[0] == 0
+    with Agent(store=tmp_path / "s.db", study="s", engine="random", advisor=None) as agent:
+        agent.edit_space({"lr": Float(0.1, 0.2)})
+    code, out, _ = shell("tune", "s.yaml", "--trials", 4, "--store", "s.db")
+    assert code == 0 and "space was edited since s.yaml was written" in out
+    with Agent(store=tmp_path / "s.db", study="s", engine="random", advisor=None) as agent:
+        assert len(agent.trials) == 5 and all(t["lr"] <= 0.2 for t in agent.trials[1:])
+    (tmp_path / "s.yaml").write_text(text + space % "0.5")  # no version of the study's
+    code, _, err = shell("tune", "s.yaml", "--trials", 1, "--store", "s.db")
+    assert code == 2 and "another space" in err
+
+
 def test_tune_says_what_it_will_do_runs_and_goes_on(shell: Shell, tmp_path: Path) -> None:
     path = study_yaml(tmp_path, "def objective(trial):\n    return float(trial['x'])\n")
     code, out, err = shell("tune", path, "--trials", 3)

@@ -21,6 +21,7 @@ from tunewright.agent.commands import CommandObjective
 from tunewright.agent.lineup import AUTO, choices
 from tunewright.agent.scheduling import split_pair
 from tunewright.agent.settings import Budget, objectives_of
+from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import values_text
@@ -50,11 +51,16 @@ def run(
     if arguments["advisor"] == "none":
         arguments["advisor"] = None
     store, budget = Path(arguments["store"]), arguments["budget"]
+    edited = _edited_since(store, arguments["study"], arguments["space"])
     size = _grid_size(arguments["space"], _engine(arguments))
     if trials is None and size is None and budget.trials is None and budget.seconds is None:
         raise FixArgument("nothing limits this run", field=file.name, fix="--trials 50, or budget: {trials: 50}")
     out = sys.stderr if as_json else sys.stdout
-    with Agent(**arguments) as agent:
+    with Agent(**{**arguments, "space": None} if edited else arguments) as agent:
+        if edited:
+            render.line(
+                f"The study's space was edited since {file.name} was written; the edited one is searched.", "", out
+            )
         # A clone goes on with a trial that counts already.
         states = [trial.state for trial in agent.trials if trial.resume_from in (None, trial.number)]
         scheduled = agent.config.get("scheduler") is not None
@@ -90,6 +96,18 @@ def run(
             render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
     if not _report(store, agent.study, as_json):
         sys.exit(EXIT_FAILED)
+
+
+def _edited_since(store: Path, study: str, space: Space) -> bool:
+    """Whether the file's space is an earlier version of the study's own."""
+    if not store.exists():
+        return False
+    with Store.open(store, read_only=True) as found:
+        record = found.study(study)
+        if record is None or not difference(Space.from_dict(record.space), space):
+            return False
+        versions = (e.payload["space"] for e in found.events(record.id) if e.kind in ("study_created", "space_changed"))
+        return any(not difference(Space.from_dict(version), space) for version in versions)
 
 
 def _engine(arguments: Mapping[str, Any]) -> Source:
