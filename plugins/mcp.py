@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import click
 
@@ -32,7 +32,7 @@ Start with `study`; `why` explains a trial; `doctor` finds faults."""
 
 
 def server(bench: Workbench, *, changes: bool = False) -> MCPServer[Any]:
-    """The server of one study. Raises FixPlugin where the SDK is not installed."""
+    """The server of one bench. Raises FixPlugin where the SDK is not installed."""
     from tunewright.agent.tools import TOOLS
     from tunewright.engines.errors import FixPlugin
 
@@ -48,30 +48,72 @@ def server(bench: Workbench, *, changes: bool = False) -> MCPServer[Any]:
         marks = ToolAnnotations(
             read_only_hint=not tool.changes, destructive_hint=False, open_world_hint=tool.name == "ideas"
         )
-        made.add_tool(_function(tool, bench), tool.name, description=tool.description, annotations=marks)
-    name = bench.agent.study
+        function = _function(tool, bench)
+        made.add_tool(function, tool.name, description=tool.description, annotations=marks, structured_output=True)
+    _add_resources(made, bench)
+    _add_prompts(made)
+    return made
 
-    def resource(tool: str, **arguments: Any) -> str:
-        found = next(t for t in TOOLS if t.name == tool).call(bench, arguments)
+
+def _add_resources(made: MCPServer[Any], bench: Workbench) -> None:
+    """The study of the bench under its name; a study that is made later is found by the templates."""
+    from tunewright.agent.tools import BY_NAME
+    from tunewright.engines.errors import FixArgument
+
+    def read(name: str, tool: str, **arguments: Any) -> str:
+        if name != bench.agent.study:
+            raise FixArgument("another study is open here", field="study", value=name, fix=bench.agent.study)
+        found = BY_NAME[tool].call(bench, arguments)
         return found if isinstance(found, str) else json.dumps(found, indent=1)
 
-    made.resource(f"study://{name}", name="study", mime_type="application/json")(lambda: resource("study"))
-    made.resource(f"study://{name}/trials", name="trials", mime_type="application/json")(
-        lambda: resource("trials", sort="latest", limit=50)
-    )
+    @made.resource("study://{name}", name="study", mime_type="application/json")
+    def study(name: str) -> str:
+        """The study at a glance."""
+        return read(name, "study")
 
-    @made.resource(f"study://{name}/trials/{{number}}/why", name="why", mime_type="text/plain")
-    def why(number: str) -> str:
-        return resource("why", number=number)
+    @made.resource("study://{name}/trials", name="trials", mime_type="application/json")
+    def trials(name: str) -> str:
+        """The latest fifty trials."""
+        return read(name, "trials", sort="latest", limit=50)
 
-    @made.prompt(name="review", description="Look a study over and say what to do next.")
+    @made.resource("study://{name}/trials/{number}", name="trial", mime_type="application/json")
+    def trial(name: str, number: str) -> str:
+        """One trial with its learning curve."""
+        return read(name, "trial", number=number)
+
+    @made.resource("study://{name}/trials/{number}/why", name="why", mime_type="text/plain")
+    def why(name: str, number: str) -> str:
+        """Why a trial was tried."""
+        return read(name, "why", number=number)
+
+    if bench.has_study:  # hosts list what has an address of its own
+        address = f"study://{bench.agent.study}"
+        own = bench.agent.study
+        made.resource(address, name="this study", mime_type="application/json")(lambda: study(own))
+        made.resource(f"{address}/trials", name="its trials", mime_type="application/json")(lambda: trials(own))
+
+
+def _add_prompts(made: MCPServer[Any]) -> None:
+    @made.prompt(name="review", description="Look the study over and say what to do next.")
     def review() -> str:
         return (
-            f"Review the hyperparameter study {name!r}. Read `study`, `trials` and `doctor` first, then say in a few"
-            " sentences what was learned, what looks wrong, and which three configurations you would try next and why."
+            "Review the hyperparameter study. Read `study`, `trials` and `doctor` first, then say in a few sentences"
+            " what was learned, what looks wrong, and which three configurations you would try next and why."
         )
 
-    return made
+    @made.prompt(name="explain", description="Explain one trial: why it was tried and why it ended as it did.")
+    def explain(number: str) -> str:
+        return (
+            f"Explain trial {number} of the hyperparameter study to its owner. Read `why` and `trial` of that number"
+            " and `compare` it with the best. Say why it was tried, how its training went, and what it taught."
+        )
+
+    @made.prompt(name="begin", description="Make a study of a training script.")
+    def begin(script: str) -> str:
+        return (
+            f"Read `draft` of {script}. Say which parameters you would search, with which ranges and scales, and why"
+            " they differ from the draft; ask for what the draft doubts. Then offer to make the study."
+        )
 
 
 def _function(tool: Tool, bench: Workbench) -> Callable[..., Any]:
@@ -95,8 +137,10 @@ def _function(tool: Tool, bench: Workbench) -> Callable[..., Any]:
         )
         for name, field in tool.arguments.model_fields.items()
     ]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    # Results are typed by what the tool's function returns.
+    returns = get_type_hints(tool.function)["return"]
+    call.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returns}
     return call
 
 
@@ -130,14 +174,7 @@ def command(study: str | None, store: Path, file: Path | None, allow_changes: bo
     """
     from tunewright.agent.workbench import Workbench
 
-    objective = None
-    if file is not None:
-        from tunewright.agent.cli import study_file
-
-        asked = study_file.read(file)
-        objective, study = study_file.load_objective(asked), study or asked.arguments["study"]
-        store = asked.arguments.get("store", store)
-    bench = Workbench(store, study, objective=objective)
+    bench = Workbench(store, study, file=file)
     try:
         made = server(bench, changes=allow_changes)
         if port is None:

@@ -47,10 +47,14 @@ def test_tools_resources_and_prompts_in_process(path):
         listed = await client.call_tool("trials", {"sort": "best", "limit": 2})
         resource = await client.read_resource("study://s/trials")
         reason = await client.read_resource("study://s/trials/2/why")
+        listing = [str(found.uri) for found in (await client.list_resources()).resources]
+        templates = [t.uri_template for t in (await client.list_resource_templates()).resource_templates]
         prompts = [prompt.name for prompt in (await client.list_prompts()).prompts]
-        return tools, study, why, listed, resource, reason, prompts
+        asked = await client.get_prompt("explain", {"number": "3"})
+        return tools, study, why, listed, resource, reason, listing, templates, prompts, asked
 
-    tools, study, why, listed, resource, reason, prompts = talk(server(bench), conversation)
+    found = talk(server(bench), conversation)
+    tools, study, why, listed, resource, reason, listing, templates, prompts, asked = found
     assert "study" in tools and "freeze" not in tools
     assert tools["trial"].input_schema["properties"]["number"]["minimum"] == 0
     assert json.loads(study.content[0].text)["trials"] == {"complete": 6}
@@ -58,7 +62,45 @@ def test_tools_resources_and_prompts_in_process(path):
     assert not listed.is_error
     assert len(json.loads(resource.contents[0].text)) == 6
     assert "Trial 2" in reason.contents[0].text
-    assert prompts == ["review"]
+    assert prompts == ["review", "explain", "begin"]
+    assert "trial 3" in asked.messages[0].content.text
+    assert listing == ["study://s", "study://s/trials"]
+    assert "study://{name}/trials/{number}" in templates
+    bench.close()
+
+
+def test_results_are_typed(path):
+    bench = Workbench(path)
+
+    async def conversation(client):
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        given = {"trial": {"number": 3}, "compare": {"numbers": [1, 2]}}
+        return tools, {name: await client.call_tool(name, given.get(name, {})) for name in
+                       ("study", "trials", "trial", "compare", "space", "doctor", "files", "advice")}  # fmt: skip
+
+    tools, results = talk(server(bench), conversation)
+    assert {"number", "curve", "ended_because"} <= set(tools["trial"].output_schema["required"])
+    assert tools["study"].output_schema["properties"]["space"]["additionalProperties"] == {"type": "string"}
+    for name, result in results.items():  # the SDK's client holds each against its schema
+        assert not result.is_error and result.structured_content is not None, name
+    assert results["trial"].structured_content["ended_because"] == "it was trained to its end"
+    assert len(results["trials"].structured_content["result"]) == 6
+    bench.close()
+
+
+def test_a_study_is_made_through_the_server(tmp_path):
+    (tmp_path / "train.py").write_text("import argparse\nargparse.ArgumentParser().add_argument('--lr', default=0.1)")
+    bench = Workbench(tmp_path / "t.db")
+
+    async def conversation(client):
+        none = await client.call_tool("study", {})
+        await client.call_tool("create_study", {"file": "train.py", "name": "new"})
+        return none, await client.read_resource("study://new/trials"), await client.call_tool("study", {})
+
+    none, listed, study = talk(server(bench, changes=True), conversation)
+    assert none.is_error and "there is no study yet" in none.content[0].text
+    assert json.loads(listed.contents[0].text) == []
+    assert study.structured_content["study"] == "new"
     bench.close()
 
 
@@ -103,6 +145,8 @@ def free_port():
 
 def test_over_http_with_a_token(path):
     import httpx
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
 
     port = free_port()
     process = subprocess.Popen(
@@ -126,6 +170,16 @@ def test_over_http_with_a_token(path):
         answered = httpx.post(url, json=body, headers=headers)
         assert answered.status_code == 200
         assert "tunewright" in answered.text
+
+        async def conversation():
+            async with (
+                httpx2.AsyncClient(headers={"authorization": "Bearer sesame"}) as http,
+                mcp.Client(streamable_http_client(url, http_client=http)) as client,
+            ):
+                return await client.call_tool("why", {"number": 1})
+
+        why = asyncio.run(asyncio.wait_for(conversation(), 60))
+        assert "Trial 1" in why.content[0].text
     finally:
         process.terminate()
         process.wait(10)
