@@ -17,7 +17,7 @@ from typing import Any
 from tunewright.engines.errors import FixArgument, FixPlugin
 from tunewright.plugins.hooks import Source
 
-KINDS = ("engines", "schedulers", "advisors", "runners", "trackers", "commands")
+KINDS = ("engines", "schedulers", "advisors", "runners", "trackers", "talkers", "commands")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int
 from tunewright.agent.chat.grammar import understand
 from tunewright.agent.chat.session import GrammarTalker, Session
+from tunewright.agent.cli import main
 from tunewright.agent.workbench import Workbench
 from tunewright.engines import Space
 
@@ -36,14 +40,35 @@ SPACE = {"lr": Float(1e-5, 1e-1, log=True, default=1e-3), "dropout": Float(0.0, 
         ("run 10 more", "run", {"trials": 10}),
         ("train 5 trials", "run", {"trials": 5}),
         ("pause", "pause", {}),
+        ("resume", "run", {}),
+        ("wait", "wait", {"seconds": 600}),
+        ("wait 5 s", "wait", {"seconds": 5}),
+        ("why was 4 stopped?", "trial", {"number": 4}),
+        ("why did trial 4 fail", "trial", {"number": 4}),
+        ("describe the space", "space", {}),
+        ("files", "files", {}),
+        ("draft train.py", "draft", {"file": "train.py"}),
+        ("propose a space from train.py", "draft", {"file": "train.py"}),
+        ("tune train.py as mine", "create_study", {"file": "train.py", "name": "mine"}),
+        ("make a study of study.yaml", "create_study", {"file": "study.yaml"}),
+        ("export best", "export", {"format": "best"}),
+        ("export csv to trials.csv", "export", {"format": "csv", "file": "trials.csv"}),
+        ("suggest", "suggest", {}),
+        ("what went wrong with 7?", "opinion", {"number": 7}),
+        ("sum it up", "summary", {}),
+        ("what did we learn?", "summary", {}),
+        ("suggest something", "ideas", {}),
+        ("observe 7 0.31", "observe", {"number": 7, "values": 0.31}),
+        ("trial 7 failed: out of memory", "observe", {"number": 7, "error": "out of memory"}),
         ("stop training", "pause", {}),
         ("budget 100", "set_budget", {"trials": 100}),
+        ("budget 100000 tokens", "set_budget", {"tokens": 100_000}),
         ("undo", "undo", {}),
         ("try lr=0.01 width=32 opt=adam", "enqueue", {"params": {"lr": 0.01, "width": 32, "opt": "adam"}}),
         ("freeze dropout", "freeze", {"parameter": "dropout", "value": None}),
         ("freeze dropout at 0.1", "freeze", {"parameter": "dropout", "value": 0.1}),
         ("search lr between 1e-4 and 1e-2", "edit_space",
-         {"parameters": {"lr": {"min": 1e-4, "max": 1e-2, "log": True}}}),
+         {"parameters": {"lr": {"min": 1e-4, "max": 1e-2}}}),
         ("lr is too high", "note", {"text": "lr is too high"}),
         ("lr above 0.05 diverges on this model", "note", {"text": "lr above 0.05 diverges on this model"}),
         ("remember that batches are cheap", "note", {"text": "batches are cheap"}),
@@ -106,7 +131,9 @@ def test_reading_asks_nobody(talk):
 
 def test_a_change_is_asked_and_a_no_leaves_it(talk):
     assert talk("freeze dropout at 0.1", False) == "Left as it is."
-    assert talk.asked == ["Freeze dropout at 0.1?"]
+    question = talk.asked[0]
+    assert question.startswith("Change the space:\n  dropout: 0 to 0.6 -> fixed at 0.1\n")
+    assert "of 12 trials fall outside" in question
     assert isinstance(talk.bench.agent.space.parameters["dropout"], Float)
     assert "dropout" in talk("freeze dropout at 0.1", True)
     assert talk.bench.agent.space.parameters["dropout"].choices == (0.1,)
@@ -116,7 +143,7 @@ def test_a_change_is_asked_and_a_no_leaves_it(talk):
 def test_a_run_goes_on_while_people_talk(talk):
     talk("run 3", True)
     assert talk("status")
-    talk.bench._thread.join(30)
+    assert talk.bench.wait(30)
     assert len(talk.bench.agent.trials) == 15
 
 
@@ -146,3 +173,64 @@ def test_instructions_in_what_trials_say_stay_words(talk):
         assert talk(text)
     assert talk.bench.agent.space.to_dict() == before
     assert talk.asked == []
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+SCRIPT = """
+import argparse, json
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.1, help="step size")
+args = parser.parse_args()
+print(json.dumps({"val_loss": args.lr}))
+"""
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT)
+
+    def run(said, *words):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(said))
+        monkeypatch.setattr(sys, "argv", ["tunewright", "chat", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_first_study_by_talking(command, tmp_path):
+    code, out, _ = command("files\ndraft train.py\ntune train.py\nrun 2\nwait\nbest\nexport\n", "--yes")
+    assert code in (None, 0)
+    for words in ("No study is in", "No language model is attached", "train.py: Python script",
+                  "lr: 0.001 to 10, log scale, default 0.1", "Make the study train: minimize val_loss, 20 trials:",
+                  "Do that? yes", "Training 2 trials", "2 of 2 trials ended", "train-best.yaml is"):  # fmt: skip
+        assert words in out
+    assert (tmp_path / "train-best.yaml").is_file()
+    code, out, _ = command("again\nstatus\nquit\nbest\n", "train")
+    assert "Going on with conversation 1 (" in out and "Every question was answered." in out
+    assert out.count("Best so far") == 2  # quit ends it
+    code, out, _ = command("run 1\n", "train", "--new")
+    assert "no (nobody can be asked here; --yes allows changes)" in out and "Left as it is." in out
+    assert "Going on" not in out
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("nothing",), "there is no such file"),
+        (("--thread", "7"), "no such conversation"),
+        (("--model", "openai:x"), "OPENAI_API_KEY: is not set"),
+        (("--model", "x"), "names no provider and model"),
+    ],
+)
+def test_what_cannot_begin_says_why(command, tmp_path, words, told):
+    code, _, err = command("", *words)
+    assert code == 2 and told in err

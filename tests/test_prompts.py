@@ -37,7 +37,7 @@ def test_every_shipped_prompt_loads_and_is_locked() -> None:
             prompt = prompts.load(name, version)
             assert (prompt.name, prompt.version) == (name, version)
             assert prompt.hash == locked[f"{name}/{version}"] and re.fullmatch("[0-9a-f]{64}", prompt.hash)
-            assert prompt.answer in ("diagnose", "priors", "propose", "summarize")
+            assert prompt.answer in ("diagnose", "priors", "propose", "summarize", "text")
     assert prompts.load("propose").version == library.versions("propose")[-1]
 
 

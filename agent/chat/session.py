@@ -6,28 +6,43 @@ says and every tool that ran are kept as a thread in the study's file, so that a
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from tunewright.agent.chat.grammar import understand
+from tunewright.agent.chat.screen import Screen
+from tunewright.agent.chat.window import Entry, Window, last_summary, mechanical, older, size, summary_entry, window
+from tunewright.agent.chat.words import MAX_LINE, tell
+from tunewright.agent.redact import redact
 from tunewright.agent.tools import BY_NAME, Tool
-from tunewright.agent.why import values_text
 from tunewright.agent.workbench import Workbench
 from tunewright.engines.errors import TunewrightError
+from tunewright.engines.types import State
 from tunewright.prompts.text import plain
 
-MAX_LINE = 300
+MAX_RESULT = 8_000  # characters of a tool's result that are kept and that a model reads
+BROKEN_OFF = "\n(broken off)"
+FULL = 0.6  # of a talker's room: then the old part is summarised
 
 CallTool = Callable[[str, Mapping[str, Any]], Any]
 """Runs a tool by name, after a person's yes where it needs one; its result, or a message why not, as plain data."""
 
 
 class Talker(Protocol):
-    name: str
+    """`room` is how many characters of what was said before it can read."""
 
-    def reply(self, history: Sequence[tuple[str, str]], text: str, call: CallTool) -> Iterator[str]:
-        """Pieces of the answer to `text`, as they come. `history` holds (role, content) of what was said before."""
+    name: str
+    room: int
+
+    def reply(self, before: Window, text: str, call: CallTool) -> Iterator[str]:
+        """Pieces of the answer to `text`, as they come. Closing the iterator breaks the answer off."""
+        ...
+
+    def summarize(self, before: str, entries: Sequence[Entry]) -> str | None:
+        """What stands for these entries and an earlier summary from now on; None where it cannot tell."""
         ...
 
 
@@ -36,60 +51,174 @@ class Declined(TunewrightError):
 
 
 class Session:
-    """`confirm(question)` asks the person; it is not called for tools that only read."""
+    """`confirm(question)` asks the person; it is not called for tools that only read. `on_tool(name, arguments)` hears
+    of every tool that is about to run."""
 
-    def __init__(self, bench: Workbench, talker: Talker, confirm: Callable[[str], bool], *, thread: int | None = None):
-        self.bench, self._talker, self._confirm = bench, talker, confirm
-        store = bench.agent._store
-        self.thread = thread or store.create_thread(bench.agent.study_id, f"chat about {bench.agent.study}")
+    def __init__(
+        self,
+        bench: Workbench,
+        talker: Talker,
+        confirm: Callable[[str], bool],
+        *,
+        thread: int | None = None,
+        on_tool: Callable[[str, Mapping[str, Any]], None] = lambda name, arguments: None,
+    ):
+        self.bench, self.talker, self._confirm, self._on_tool = bench, talker, confirm, on_tool
+        self.thread = thread
+        self._entries = [] if thread is None else bench.store.thread(thread)
+        self._said: list[str] = []
+        self._lock = threading.Lock()
+        self._summing: threading.Thread | None = None
+        if bench.has_study:
+            bench.rest = bench.rest or self._left_of_the_last_run()
 
-    def history(self) -> list[tuple[str, str]]:
-        return self.bench.agent._store.thread(self.thread)
+    def history(self) -> list[Entry]:
+        with self._lock:
+            return list(self._entries)
 
-    def say(self, text: str) -> Iterator[str]:
+    def unanswered(self) -> str | None:
+        """The last question, where its answer never came to its end."""
+        for role, content in reversed(self.history()):
+            if role == "assistant" and not content.endswith(BROKEN_OFF):
+                return None
+            if role == "user":
+                return content
+        return None
+
+    def say(self, text: str, talker: Talker | None = None) -> Iterator[str]:
         """The answer, piece by piece. What was said so far is kept also when the answer is broken off."""
-        before = self.history()
+        talker = talker or self.talker
+        before = self._window(talker.room - len(text))
         self._keep("user", text)
-        said: list[str] = []
+        screen, done = Screen(), False
+        reply = talker.reply(before, text, self.call)
         try:
-            for piece in self._talker.reply(before, text, self.call):
-                said.append(piece)
-                yield piece
+            for piece in reply:
+                if shown := screen.feed(piece):
+                    self._said.append(shown)
+                    yield shown
+            if shown := screen.rest():
+                self._said.append(shown)
+                yield shown
+            done = True
         finally:
-            self._keep("assistant", "".join(said))
+            if isinstance(reply, Iterator) and hasattr(reply, "close"):
+                reply.close()
+            if not done:
+                self._said.append(screen.rest() + BROKEN_OFF)
+            self._keep_said()
+        self._summarize_later(talker)
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Raises Declined, FixArgument for an unknown tool or arguments that do not fit, and what the tool raises."""
         tool = BY_NAME.get(name)
         if tool is None:
             raise TunewrightError(f"there is no tool {plain(name, 60)!r}", field="tool", fix=", ".join(BY_NAME))
+        self._keep_said()
         given = tool.parse(arguments)
-        if tool.changes and not self._confirm(_question(tool, given)):
-            raise Declined(f"{tool.name}: the person said no")
-        result = tool.function(self.bench, given)
-        self._keep("tool", json.dumps({"tool": name, "arguments": given.model_dump(mode="json")}))
+        kept = {"tool": name, "arguments": given.model_dump(mode="json", exclude_unset=True)}
+        try:
+            if tool.changes and not self._confirm(_question(tool, self.bench, given)):
+                raise Declined(f"{tool.name}: the person said no; nothing was changed")
+            self._on_tool(name, kept["arguments"])
+            result = tool.function(self.bench, given)
+        except TunewrightError as error:
+            self._keep("tool", json.dumps({**kept, "error": plain(redact(str(error)), 1_000)}))
+            raise
+        if self.thread is not None and self.bench.has_study:
+            self.bench.store.assign_thread(self.thread, self.bench.agent.study_id)
+        self._keep("tool", json.dumps({**kept, "result": result_text(result)}))
         return result
 
+    # ------------------------------------------------------------------------------------------ the record
+
     def _keep(self, role: str, text: str) -> None:
-        if text:
-            self.bench.agent._store.append_message(self.thread, role, text)
+        if not text:
+            return
+        with self._lock:
+            store = self.bench.store
+            if self.thread is None:
+                study = self.bench.agent.study_id if self.bench.has_study else None
+                self.thread = store.create_thread(study, plain(text, 80))
+            store.append_message(self.thread, role, text)
+            self._entries.append((role, redact(text)))
+
+    def _keep_said(self) -> None:
+        said, self._said = "".join(self._said), []
+        self._keep("assistant", said)
+
+    def _window(self, room: int) -> Window:
+        """What a talker reads of the thread so far; a part that does not fit is summarised now."""
+        found = window(self.history())
+        if size(found) > room:
+            covered = older(found, room)
+            self._keep_summary(mechanical(found.summary, found.entries[:covered]), covered)
+            found = window(self.history())
+        return found
+
+    def _keep_summary(self, text: str, covered: int) -> None:
+        _, before = last_summary(self.history())
+        self._keep(*summary_entry(text, before + covered))
+
+    def _summarize_later(self, talker: Talker) -> None:
+        """A long thread gets its summary while the person reads the answer."""
+        found = window(self.history())
+        if size(found) <= FULL * talker.room or (self._summing is not None and self._summing.is_alive()):
+            return
+        covered = older(found, talker.room)
+
+        def work() -> None:
+            with contextlib.suppress(TunewrightError):  # the person left meanwhile, and the file is closed
+                text = talker.summarize(found.summary, found.entries[:covered])
+                if text and window(self.history()).summary == found.summary:
+                    self._keep_summary(text, covered)
+
+        self._summing = threading.Thread(target=work, name="tunewright-summary", daemon=True)
+        self._summing.start()
+
+    def _left_of_the_last_run(self) -> int | None:
+        """Trials that a run of this thread had still to do when its process ended."""
+        for role, content in reversed(self._entries):
+            if role == "tool" and (kept := json.loads(content))["tool"] == "run" and "result" in kept:
+                started = json.loads(kept["result"])
+                agent = self.bench.agent
+                after = agent._store.trials(agent.study_id, after=started["first_number"] - 1)
+                return (
+                    max(
+                        started["trials_in_the_background"]
+                        - sum(r.state not in (State.RUNNING, State.WAITING) for r in after),
+                        0,
+                    )
+                    or None
+                )
+        return None
 
 
-def _question(tool: Tool, given: Any) -> str:
-    words = plain(tool.asks(given), MAX_LINE)
-    return f"{words[:1].upper()}{words[1:]}?"
+def result_text(result: Any) -> str:
+    """A tool's result as it is kept and as a model reads it: JSON, or text, without keys and cut to MAX_RESULT."""
+    text = redact(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str))
+    return text if len(text) <= MAX_RESULT else f"{text[:MAX_RESULT]}… (cut; ask for less)"
+
+
+def _question(tool: Tool, bench: Workbench, given: Any) -> str:
+    """What the person is asked, safe to show; several lines where there is something to look at first."""
+    head, *more = redact(tool.question(bench, given)).splitlines() or [tool.name]
+    lines = [plain(head, MAX_LINE), *(f"  {plain(line, MAX_LINE)}" for line in more)]
+    lines[0] = f"{lines[0][:1].upper()}{lines[0][1:]}" + (":" if more else "?")
+    return "\n".join(lines)
 
 
 class GrammarTalker:
     """Answers without any model."""
 
     name = "grammar"
+    room = 1_000_000_000  # it reads nothing of what was said before
 
     def __init__(self, bench: Workbench):
         self._bench = bench
 
-    def reply(self, history: Sequence[tuple[str, str]], text: str, call: CallTool) -> Iterator[str]:
-        meant = understand(text, self._bench.agent.space)
+    def reply(self, before: Window, text: str, call: CallTool) -> Iterator[str]:
+        meant = understand(text, self._bench.agent.space if self._bench.has_study else None)
         if meant.tool is None:
             yield meant.reply
             return
@@ -102,90 +231,5 @@ class GrammarTalker:
         else:
             yield "\n".join(tell(meant.tool, result))
 
-
-# ------------------------------------------------------------------------------------------------ results in words
-
-
-def tell(tool: str, result: Any) -> list[str]:
-    """A tool's result as lines for a person."""
-    if isinstance(result, str):
-        return [plain(line, MAX_LINE) for line in result.splitlines()]
-    lines = _WORDS[tool](result) if tool in _WORDS else [str(line) for line in result]
-    return [plain(line, MAX_LINE) if not line.startswith(" ") else "  " + plain(line, MAX_LINE) for line in lines]
-
-
-def _study(found: Mapping[str, Any]) -> list[str]:
-    goal = ", ".join(f"{o['direction']} {o['name']}" for o in found["objectives"])
-    counts = ", ".join(f"{n} {state}" for state, n in found["trials"].items()) or "none yet"
-    lines = [f"{found['study']}: {goal}; trials: {counts}" + ("; training now" if found["training"] else "")]
-    if found["best"]:
-        lines.append(f"Best so far: {_trial_line(found['best'])}")
-    lines += [f"Note: {note}" for note in found["notes"]]
-    return lines + ([f"Trouble: {found['trouble']}"] if found.get("trouble") else [])
-
-
-def _trial_line(row: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{name} {value:.6g}" for name, value in row["values"].items()) or row["state"]
-    error = f"  error: {row['error']}" if row.get("error") else ""
-    return f"trial {row['number']}: {values}  {values_text(row['params'])}  ({row['by']}){error}"
-
-
-def _trial(found: Mapping[str, Any]) -> list[str]:
-    curve = found["curve"]
-    lines = [_trial_line(found)]
-    if curve:
-        lines.append(f"Curve: {curve[0][1]:.4g} at {curve[0][0]:g} to {curve[-1][1]:.4g} at {curve[-1][0]:g}")
-    return lines + ([f"Its last words: {found['stderr']}"] if found.get("stderr") else [])
-
-
-def _compare(found: Mapping[str, Any]) -> list[str]:
-    heads = [
-        f"trial {n}: " + (", ".join(f"{k} {v:.6g}" for k, v in values.items()) or "no result")
-        for n, values in zip(found["trials"], found["values"], strict=True)
-    ]
-    return heads + [f"  {name}: {' | '.join(map(str, values))}" for name, values in found["differ_in"].items()]
-
-
-def _doctor(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not found:
-        return ["Nothing is wrong that the doctor knows of."]
-    return [line for f in found for line in (f"{f['severity']}: {f['message']}", f"  fix: {f['fix']}")]
-
-
-def _ideas(found: Mapping[str, Any]) -> list[str]:
-    if not found["ideas"]:
-        return [f"No idea: {found.get('silence', 'the advisor had none')}"]
-    return [
-        line
-        for idea in found["ideas"]
-        for line in (
-            values_text(idea["params"]),
-            f"  because: {idea['because']}",
-            *(f"  but: {p}" for p in idea["problems"]),
-        )
-    ]
-
-
-def _advice(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    from tunewright.agent.worth import Worth
-
-    return [str(Worth(**row)) for row in found] or ["No advice was asked for."]
-
-
-_WORDS: Mapping[str, Callable[[Any], list[str]]] = {
-    "study": _study,
-    "trials": lambda rows: [_trial_line(row) for row in rows] or ["No trial has a result yet."],
-    "trial": _trial,
-    "compare": _compare,
-    "importance": lambda shares: [f"{name}: {share:.0%}" for name, share in shares.items()],
-    "doctor": _doctor,
-    "diagnose": lambda found: [
-        f"trial {found['number']}, {found['state']}: {found['text']}"
-        + (f"; {found['error']}" if "error" in found else "")
-    ],
-    "search": lambda hits: (
-        [f"trial {hit['trial']}, {hit['kind']}: {hit['text']}" for hit in hits] or ["Nothing found."]
-    ),
-    "ideas": _ideas,
-    "advice": _advice,
-}
+    def summarize(self, before: str, entries: Sequence[Entry]) -> str | None:
+        return None

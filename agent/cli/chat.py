@@ -3,42 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shutil
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
 
 from tunewright.agent.chat.session import GrammarTalker, Session, Talker
-from tunewright.agent.cli import reading, render, study_file
+from tunewright.agent.cli import reading, render
 from tunewright.agent.cli.main import EXIT_INTERRUPTED
-from tunewright.agent.workbench import Workbench
-from tunewright.engines.errors import TunewrightError
+from tunewright.agent.tool_arguments import Nothing
+from tunewright.agent.tool_reading import study as glance
+from tunewright.agent.tools import BY_NAME
+from tunewright.agent.why import values_text
+from tunewright.agent.workbench import Run, Workbench
+from tunewright.engines.errors import FixArgument, TunewrightError
+from tunewright.plugins import registry
 from tunewright.prompts.text import plain
 
-ATTACH = "No language model is attached: I understand a small set of sentences. To attach one: tunewright chat --model"
+ATTACH = (
+    "No language model is attached: I understand a small set of sentences. To attach one: tunewright chat --model "
+    "openai:MODEL (with OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own). Say help or quit."
+)
+WITH_MODEL = "You talk to {model}. /help lists sentences that need no model; put a / in front. quit leaves."
+LONGEST_WORD = 25
+QUIT = ("quit", "exit", "bye", "q")
 
 
 def run(
-    study: str | None, store: Path, file: Path | None, thread: int | None, yes: bool, talker: Talker | None
+    study: str | None, store: Path, file: Path | None, thread: int | None, fresh: bool, yes: bool, model: str | None
 ) -> None:
-    objective: Any = None
-    runner: Any = "local"
-    if file is not None:
-        asked = study_file.read(file)
-        objective, runner = study_file.load_objective(asked), asked.runner
-        study = study or asked.arguments["study"]
-        store = asked.arguments.get("store", store)
-    reading.opened(store).close()
-    bench = Workbench(store, study, objective=objective, runner=runner)
+    if study is not None and file is None:
+        reading.opened(store).close()  # a study that is named must be there
+    bench = Workbench(store, study, file=file)
     try:
-        _converse(Session(bench, talker or GrammarTalker(bench), Asker(yes), thread=thread), bench)
+        _Chat(bench, _chosen_thread(bench, thread, fresh), yes, model).converse()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     finally:
         if bench.running:
-            render.line("The trial that trains ends first; then the study is parked.")
-        bench.close()
+            render.line("The trial that trains ends first; then the study is parked. Ctrl-C stops it at once.")
+        with contextlib.suppress(KeyboardInterrupt):
+            bench.close()
+
+
+def _chosen_thread(bench: Workbench, thread: int | None, fresh: bool) -> int | None:
+    """The conversation to go on with: the one that is named, else the latest about this study."""
+    if not bench.path.exists():
+        if thread is not None:
+            raise FixArgument("there is no such conversation", field="--thread", value=thread, fix="leave it out")
+        return None
+    known = bench.store.threads(bench.agent.study_id if bench.has_study else None)
+    if thread is not None and thread not in known:
+        fix = f"one of {', '.join(map(str, known))}" if known else "leave it out"
+        raise FixArgument("there is no such conversation about this study", field="--thread", value=thread, fix=fix)
+    return thread or (known[-1] if known and not fresh else None)
 
 
 class Asker:
@@ -48,52 +71,174 @@ class Asker:
         self._yes = yes
 
     def __call__(self, question: str) -> bool:
+        *before, last = question.splitlines()
+        for line in before:
+            render.line(line, "yellow")
+        if before:
+            render.line(last, "yellow")
+            last = "Do that?"
         if self._yes:
-            render.line(f"{question} yes")
+            render.line(f"{last} yes", "yellow")
             return True
         if not sys.stdin.isatty():
-            render.line(f"{question} no (nobody can be asked here; --yes allows changes)")
+            render.line(f"{last} no (nobody can be asked here; --yes allows changes)", "yellow")
             return False
-        return click.confirm(question, default=False)
+        return click.confirm(last, default=False)
 
 
-def _converse(session: Session, bench: Workbench) -> None:
-    _greet(session, bench)
-    while True:
-        try:
-            text = _line()
-        except EOFError:
+class _Paper:
+    """Writes an answer as it comes, broken between words on a terminal."""
+
+    def __init__(self) -> None:
+        self._column, self._word = 0, ""
+
+    def write(self, piece: str) -> None:
+        if not sys.stdout.isatty():
+            click.echo(piece, nl=False)
+            self._column = 0 if piece.endswith("\n") else 1
             return
-        if text.strip().lower() in ("quit", "exit", "bye", "q"):
-            return
-        if not text.strip():
-            continue
-        try:
-            for piece in session.say(text):
-                click.echo(piece, nl=False)
+        for part in re.split(r"(\s)", piece):
+            if not part.isspace():
+                self._word += part
+                continue
+            self._put()
+            if part == "\n" or self._column >= _width():
+                click.echo()
+                self._column = 0
+            elif self._column:
+                click.echo(" ", nl=False)
+                self._column += 1
+        if self._column + len(self._word) < _width() - LONGEST_WORD:
+            self._put()  # it cannot reach the edge, so nobody has to wait for its end
+        sys.stdout.flush()
+
+    def _put(self) -> None:
+        wide = len(self._word)
+        if self._column and self._column + wide > _width():
             click.echo()
+            self._column = 0
+        click.echo(self._word, nl=False)
+        self._column, self._word = self._column + wide, ""
+
+    def line_break(self) -> None:
+        """What follows begins a line."""
+        self._put()
+        if self._column:
+            click.echo()
+        self._column = 0
+
+
+def _width() -> int:
+    return max(shutil.get_terminal_size().columns - 1, 20)
+
+
+class _Chat:
+    """The conversation on a terminal or a pipe."""
+
+    def __init__(self, bench: Workbench, thread: int | None, yes: bool, model: str | None):
+        self._bench, self._model = bench, model
+        self._grammar = GrammarTalker(bench)
+        self._session = Session(bench, self._grammar, Asker(yes), thread=thread, on_tool=self._told_tool)
+        self._at_prompt = False
+        self._screen = _Paper()
+
+    def converse(self) -> None:
+        with ThreadPoolExecutor(1) as pool:  # LangChain takes a second to load; there is something to read meanwhile
+            attached = pool.submit(self._attach)
+            self._greet()
+            self._session.talker = attached.result()
+        self._bench.on_end = self._run_ended
+        while True:
+            try:
+                text = self._line().strip()
+            except EOFError:
+                return
+            if text.lower() in QUIT:
+                return
+            if text.lower() == "again":
+                text = self._session.unanswered() or ""
+                if not text:
+                    render.line("Every question was answered.")
+            if text:
+                self._answer(text)
+
+    def _attach(self) -> Talker:
+        if self._model is None:
+            return self._grammar
+        made: Talker = registry.load("talkers", "langchain")(self._model, self._bench)
+        return made
+
+    def _answer(self, text: str) -> None:
+        slash = text.startswith("/") and len(text) > 1
+        answer = self._session.say(text[1:] if slash else text, self._grammar if slash else None)
+        try:
+            with contextlib.closing(answer):  # type: ignore[type-var]
+                for piece in answer:
+                    self._screen.write(piece)
+            self._screen.line_break()
         except KeyboardInterrupt:
-            click.echo("\n(broken off; the study goes on)")
+            going = "; the study goes on" if self._bench.running else ""
+            self._screen.line_break()
+            click.echo(f"(broken off{going})")
         except TunewrightError as error:
-            click.echo(plain(str(error), 1_000))
+            self._screen.line_break()
+            render.line(str(error))
 
+    def _line(self) -> str:
+        if not sys.stdin.isatty():
+            text = sys.stdin.readline()
+            if not text:
+                raise EOFError
+            render.line(f"> {text.rstrip()}")
+            return text
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # history and editing of the line
+        self._at_prompt = True
+        try:
+            return input("> ")
+        finally:
+            self._at_prompt = False
 
-def _line() -> str:
-    if not sys.stdin.isatty():
-        text = sys.stdin.readline()
-        if not text:
-            raise EOFError
-        render.line(f"> {text.rstrip()}")
-        return text
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # history and editing of the line
-    return input("> ")
+    # ------------------------------------------------------------------------------------------ notices
 
+    def _told_tool(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """What a model looks at is shown; what it changes was asked."""
+        if self._session.talker is not self._grammar and not BY_NAME[name].changes:
+            self._screen.line_break()
+            given = f" {values_text(arguments)}" if arguments else ""
+            render.line(f"  [{name}{given}]", "dim")
 
-def _greet(session: Session, bench: Workbench) -> None:
-    before = len(session.history())
-    render.line(f"Study {bench.agent.study} in {bench.path}" + (f"; thread {session.thread}" if before else ""), "bold")
-    for piece in session.say("how is it going") if isinstance(session._talker, GrammarTalker) else ():
-        click.echo(piece)
-    if isinstance(session._talker, GrammarTalker):
-        render.line(f"{ATTACH} PROVIDER:MODEL. Say help or quit.", "dim")
+    def _run_ended(self, run: Run) -> None:
+        """Called in the training thread."""
+        best = self._bench.agent.best if len(self._bench.agent.objectives) == 1 else None
+        told = f"{run.ended} of {render.count(run.trials, 'trial')} ended"
+        told += f"; best so far: trial {best.number}, {best.value:.6g}" if best is not None else ""
+        told += f"; trouble: {run.trouble}" if run.trouble else ""
+        text = f"[the run is over: {plain(told, 500)}]"
+        if self._at_prompt:
+            import readline
+
+            click.echo(f"\r\x1b[K{text}\n> {readline.get_line_buffer()}", nl=False)
+            sys.stdout.flush()
+        else:
+            click.echo(text, err=True)
+
+    def _greet(self) -> None:
+        bench, session = self._bench, self._session
+        if not bench.has_study:
+            render.line(f"No study is in {bench.path} yet.", "bold")
+            ask = "Say `files` to see the scripts here, `tune train.py` to make a study of one."
+            render.line(ask if self._model is None else "Say what you would like to tune: a training script here?")
+        else:
+            render.line(f"Study {bench.agent.study} in {bench.path}", "bold")
+            from tunewright.agent.chat.words import tell
+
+            for line in tell("study", glance(bench, Nothing())):
+                render.line(line)
+        if bench.notice:
+            render.line(f"Notice: {bench.notice}.", "yellow")
+        if (said := len(session.history())) and session.thread is not None:
+            render.line(f"Going on with conversation {session.thread} ({said} entries); --new begins another.", "dim")
+        if unanswered := session.unanswered():
+            render.line(f"Not answered yet: {plain(unanswered, 200)}. `again` asks it again.", "yellow")
+        render.line(ATTACH if self._model is None else WITH_MODEL.format(model=self._model), "dim")

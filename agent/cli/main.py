@@ -207,16 +207,27 @@ def replay(study: str | None, store: Path, as_json: bool) -> None:
 @click.argument("study", required=False)
 @store_option
 @click.option("--file", type=click.Path(path_type=Path), help="The study.yaml that knows how to train a trial.")
-@click.option("--thread", type=click.IntRange(1), help="Go on with this earlier conversation.")
+@click.option("--model", metavar="PROVIDER:MODEL", help="A chat model that LangChain knows, e.g. openai:MODEL.")
+@click.option("--thread", type=click.IntRange(1), help="Go on with this conversation, not the latest.")
+@click.option("--new", "fresh", is_flag=True, help="Begin a new conversation.")
 @click.option("--yes", is_flag=True, help="Change without asking.")
-def chat(study: str | None, store: Path, file: Path | None, thread: int | None, yes: bool) -> None:
+def chat(
+    study: str | None,
+    store: Path,
+    file: Path | None,
+    model: str | None,
+    thread: int | None,
+    fresh: bool,
+    yes: bool,
+) -> None:
     """Tune by talking.
 
-    Reading is free; whatever changes or spends something asks first. Works with no key and no model.
+    Reading is free; whatever changes or spends something asks first. Works with no key and no model. A study can be
+    made here too, of a training script or a study file.
     """
     from tunewright.agent.cli.chat import run
 
-    run(study, store, file, thread, yes, None)
+    run(study, store, file, thread, fresh, yes, model)
 
 
 @cli.command()

@@ -20,6 +20,7 @@ from tunewright.agent.testing.server import (
     torn,
     truncated,
 )
+from tunewright.agent.testing.streaming import says
 
 __all__ = [
     "INJECTIONS",
@@ -36,6 +37,7 @@ __all__ = [
     "prose",
     "refusal",
     "reset",
+    "says",
     "slow",
     "status",
     "torn",

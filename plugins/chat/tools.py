@@ -1,0 +1,95 @@
+"""The study tools as LangChain tools.
+
+from tunewright.agent.workbench import Workbench
+from tunewright.plugins.chat import study_tools
+
+agent = create_agent(model, study_tools(Workbench("tunewright.db")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from langchain_core.tools import StructuredTool, ToolException
+
+from tunewright.agent.chat.session import result_text
+from tunewright.agent.redact import redact
+from tunewright.agent.tools import TOOLS, Tool
+from tunewright.agent.workbench import Workbench
+from tunewright.engines.errors import TunewrightError
+from tunewright.prompts.text import plain
+
+MAX_ERROR = 1_000
+
+
+def study_tools(
+    bench: Workbench, *, confirm: Callable[[str], bool] | None = None, allow_changes: bool = False
+) -> list[StructuredTool]:
+    """Tools of the study on `bench`, for an agent of your own. Results are text fenced as <data>.
+
+    By default they only read. `confirm(question)` is asked before anything changes or is spent, and answers whether it
+    may; `allow_changes` lets everything happen unasked.
+    """
+
+    def offered(tool: Tool) -> bool:
+        return not tool.changes or allow_changes or confirm is not None
+
+    def caller(tool: Tool) -> Callable[..., str]:
+        def call(**given: Any) -> str:
+            try:
+                parsed = tool.parse(given)
+                if tool.changes and not allow_changes and confirm is not None:
+                    question = redact(tool.question(bench, parsed))
+                    if not confirm(question):
+                        raise ToolException("the person said no; nothing was changed")
+                return fenced(tool.function(bench, parsed))
+            except TunewrightError as error:
+                raise ToolException(error_text(error)) from error
+
+        return call
+
+    return [
+        StructuredTool.from_function(
+            caller(tool), name=tool.name, description=tool.description, args_schema=schema(tool), handle_tool_error=True
+        )
+        for tool in TOOLS
+        if offered(tool)
+    ]
+
+
+def remote_tools(call: Callable[[str, Mapping[str, Any]], Awaitable[str]]) -> list[StructuredTool]:
+    """Every tool, carried out by `call(name, arguments)`, wherever that does it."""
+
+    def caller(tool: Tool) -> Callable[..., Awaitable[str]]:
+        async def forward(**given: Any) -> str:
+            return await call(tool.name, given)
+
+        return forward
+
+    return [
+        StructuredTool.from_function(
+            coroutine=caller(tool), name=tool.name, description=tool.description, args_schema=schema(tool),
+            handle_tool_error=True,
+        )
+        for tool in TOOLS
+    ]  # fmt: skip
+
+
+def schema(tool: Tool) -> dict[str, Any]:
+    """The arguments as JSON schema. What does not fit is refused by the tool itself, in its own words."""
+    return {**tool.arguments.model_json_schema(), "title": tool.name, "description": tool.description}
+
+
+def fenced(result: Any) -> str:
+    """A result as a model reads it: data that no text inside can end."""
+    return f"<data>\n{closed(result_text(result))}\n</data>"
+
+
+def closed(text: str) -> str:
+    """Text in which no mark-up ends; in JSON it means the same."""
+    return text.replace("</", "<\\/")
+
+
+def error_text(error: TunewrightError) -> str:
+    return closed(plain(redact(str(error)), MAX_ERROR))
