@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from tunewright.agent import settings
+from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
@@ -20,7 +20,6 @@ from tunewright.agent.redact import redact
 from tunewright.agent.results import number_of, values_of
 from tunewright.agent.scheduling import AUTO, SchedulerDesk, scheduler_of, split_pair
 from tunewright.agent.settings import Budget
-from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.agent.suggester import Suggester
 from tunewright.agent.trial import Trial
@@ -377,7 +376,7 @@ class Agent(StudyReader):
         their default. Returns the difference, one line per parameter.
         """
         edited = settings.space_of(space, constraints)
-        lines = difference(self.space, edited)
+        lines = space_words.difference(self.space, edited)
         if lines and self._scheduler is not None and isinstance(self._scheduler.scheduler, PBT):
             message = "population based training goes on from configurations of this space"
             raise FixSpace(message, field="space", fix="start a new study; enqueue the best configurations of this one")

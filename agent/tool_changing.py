@@ -285,7 +285,7 @@ def _diff(bench: Workbench, edited: Space) -> str:
     if not lines:
         raise FixArgument("the space is like that already", field="parameters")
     now = StudyView(agent._store, agent._view.record)
-    now.space = edited
+    now.space, now._edited = edited, True
     records = agent._view.trials()
     outside = [r.number for r in records if now.fit(r) is None]
     told = f"all {len(records)} trials stay inside" if not outside else (
