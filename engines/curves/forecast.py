@@ -51,7 +51,9 @@ def _predict(steps: np.ndarray, losses: np.ndarray, horizon: float) -> tuple[flo
     the range of all losses 1."""
     t, y, counts = _blocks(steps, losses)
     shapes = _laws(t, horizon)  # (m, n)
-    jitter, doublings = noise(losses) ** 2, math.log2(horizon)
+    doublings, late = math.log2(horizon), losses[len(losses) // 2 :]
+    # Swings look like noise, and larger than they are; what the late reports vary by is its bound.
+    jitter = min(noise(losses), float(np.std(late)) if len(late) > 3 else math.inf) ** 2
     half = min(int(np.searchsorted(t, t[-1] / 2)), len(y) - 2)
     gain = math.hypot(float(y[half] - y[-1]), STRAY)
     prior = (CHANGE * gain) ** 2 * max(doublings, 0.1)  # variance of the change
