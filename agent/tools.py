@@ -159,7 +159,7 @@ def importance(bench: Workbench, given: Nothing) -> dict[str, float]:
     return bench.agent.importance()
 
 
-def diagnose(bench: Workbench, given: Number) -> dict[str, Any]:
+def curve(bench: Workbench, given: Number) -> dict[str, Any]:
     record = bench.agent.trial(given.number)._record
     row = {"number": given.number, "state": str(record.state)}
     if record.error:
@@ -176,7 +176,7 @@ def doctor(bench: Workbench, given: Nothing) -> list[dict[str, Any]]:
     return [finding.to_dict() for finding in examine_study(bench.agent._view, bench.agent.budget)]
 
 
-def diagnose_trial(bench: Workbench, given: Number) -> dict[str, Any]:
+def diagnose(bench: Workbench, given: Number) -> dict[str, Any]:
     return bench.agent.counsel().diagnose(given.number).to_dict()
 
 
@@ -286,11 +286,11 @@ TOOLS: tuple[Tool, ...] = (
     Tool("compare", "Values of trials side by side, and the parameters in which they differ.", Several, compare),
     Tool("importance", "Each parameter's share of what explains the metric.", Nothing, importance),
     Tool("doctor", "What is wrong with the study, each with its fix.", Nothing, doctor),
-    Tool("diagnose", "What one trial's curves say: shape, evidence, since when, where it will end.", Number, diagnose),
+    Tool("curve", "What one trial's curves say: shape, evidence, since when, where it will end.", Number, curve),
     Tool("search", "Errors, rationales and answers that hold all the words.", Text, search),
     Tool("advice", "What each advisor's advice cost and brought.", Nothing, advice),
     Tool("diagnose", "What went wrong with one trial and what to try; a model's answer costs tokens.", Number,
-         diagnose_trial, True, lambda g: f"ask the study's advisor about trial {g.number}, which may cost tokens"),
+         diagnose, True, lambda g: f"ask the study's advisor about trial {g.number}, which may cost tokens"),
     Tool("summary", "What the study has shown so far; a model's answer costs tokens.", Nothing, summary, True,
          lambda g: "ask the study's advisor for a summary, which may cost tokens"),
     Tool("ideas", "What the study's advisor would try now, and why; a model's answer costs tokens.", Nothing, ideas,

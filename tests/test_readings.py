@@ -64,13 +64,13 @@ def test_why_reads_the_curve(bench):
 
 
 def test_the_tool_says_what_is_wrong_with_a_trial(bench):
-    tool = BY_NAME["diagnose"]
+    tool = BY_NAME["curve"]
     swings = tool.call(bench, {"number": by_rate(bench.agent, 0.1).number})
     assert (swings["shape"], swings["fault"], swings["state"]) == ("oscillating", True, "complete")
     assert swings["since"] <= 4 and "every 2 reports" in swings["text"]
     broken = tool.call(bench, {"number": by_rate(bench.agent, 0.9).number})
     assert (broken["shape"], broken["since"]) == ("diverged", 7)
-    assert tell("diagnose", broken)[0].startswith(f"trial {broken['number']}, failed: diverged: loss is not a number")
+    assert tell("curve", broken)[0].startswith(f"trial {broken['number']}, failed: diverged: loss is not a number")
 
 
 def test_a_trial_without_a_curve_has_none(tmp_path):
@@ -78,7 +78,7 @@ def test_a_trial_without_a_curve_has_none(tmp_path):
         agent.tune(lambda trial: trial["lr"], 1)
         assert "Curve" not in str(agent.why(0)) and agent.why(0).to_dict()["curve"] is None
     bench = Workbench(tmp_path / "s.db", engine="random")
-    assert BY_NAME["diagnose"].call(bench, {"number": 0})["text"] == "nothing was reported while it trained"
+    assert BY_NAME["curve"].call(bench, {"number": 0})["text"] == "nothing was reported while it trained"
     bench.close()
 
 

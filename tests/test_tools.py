@@ -36,7 +36,7 @@ def call(bench, name, **arguments):
 
 def test_every_reading_tool_gives_plain_data(bench):
     given = {"compare": {"numbers": [1, 3]}, "search": {"text": "delete"}}
-    given |= {name: {"number": 3} for name in ("diagnose", "trial", "why")}
+    given |= {name: {"number": 3} for name in ("curve", "trial", "why")}
     for tool in TOOLS:
         if not tool.changes and tool.name != "pause":
             assert json.dumps(tool.call(bench, given.get(tool.name, {})))

@@ -80,8 +80,8 @@ _RULES: tuple[_Rule, ...] = (
     (r"(?:help|\?|what can you do)", lambda m, s: Understood(reply=HELP)),
     (rf"why(?: was)?(?: did you try)?\s+{_NUMBER}(?: tried)?", lambda m, s: _tool("why", number=int(m[1]))),
     (
-        rf"(?:diagnose|what is wrong with|what's wrong with|how did)\s+{_NUMBER}(?: (?:train|go))?",
-        lambda m, s: _tool("diagnose", number=int(m[1])),
+        rf"(?:curve(?: of)?|what is wrong with|what's wrong with|how did)\s+{_NUMBER}(?: (?:train|go))?",
+        lambda m, s: _tool("curve", number=int(m[1])),
     ),
     (rf"(?:show|trial|look at)\s+{_NUMBER}", lambda m, s: _tool("trial", number=int(m[1]))),
     (

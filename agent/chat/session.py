@@ -179,7 +179,7 @@ _WORDS: Mapping[str, Callable[[Any], list[str]]] = {
     "compare": _compare,
     "importance": lambda shares: [f"{name}: {share:.0%}" for name, share in shares.items()],
     "doctor": _doctor,
-    "diagnose": lambda found: [
+    "curve": lambda found: [
         f"trial {found['number']}, {found['state']}: {found['text']}"
         + (f"; {found['error']}" if "error" in found else "")
     ],
