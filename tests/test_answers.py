@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tunewright.engines import Categorical, Derived, Float, Int, Space, TunewrightError
-from tunewright.prompts import Answer, BadAnswer, answer_type, answers, parse_propose
+from tunewright.prompts import Answer, BadAnswer, answer_type, parse_propose, reading
 
 SPACE = Space(
     {
@@ -276,8 +276,8 @@ def test_large_and_deep_texts_end_in_bad_answer(hostile: str) -> None:
 
 def test_a_text_is_not_read_again_for_every_brace_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
-    monkeypatch.setattr(answers, "MAX_TEXT", 10_000)
-    monkeypatch.setattr(answers, "_number", lambda digits, kind: read.append(digits))
+    monkeypatch.setattr(reading, "MAX_TEXT", 10_000)
+    monkeypatch.setattr(reading, "_number", lambda digits, kind: read.append(digits))
     with pytest.raises(BadAnswer):
         parse_propose('{"a":[' * 300 + "1," * 3_500, SPACE, 3)
     assert 0 < len(read) < 10 * 3_500

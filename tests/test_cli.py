@@ -180,7 +180,7 @@ def test_why_tells_the_proposal_the_checks_and_the_prompt(shell: Shell, store: P
     assert "said: scripted" in out and "checks: schema ok; repeat ok; distance ok" in out
     found = shell.json("why", 1, "--store", store)
     prompt_hash = found["calls"][0]["prompt_hash"]
-    assert f"prompt propose v1 {prompt_hash[:12]}" in out and len(prompt_hash) >= 12
+    assert re.search(rf"prompt propose v\d+ {prompt_hash[:12]}", out) and len(prompt_hash) >= 12
     assert found["engine"]["status"] == "displaced" and found["decision"]["verdicts"][0]["checks"]
     assert "Curve: █" in out
 

@@ -300,7 +300,7 @@ RUBBISH = [
     (lambda: "x", "AttributeError"),
     (lambda: [Proposal({"x": "y"})], "not a number"),
     (lambda: [Proposal({"x": float("nan")})], "not finite"),
-    (lambda: [Proposal({"z": 1.0})], "z: 1.0 is not a parameter"),
+    (lambda: [Proposal({"z": 1.0})], "z: is not a parameter of this space"),
 ]
 
 
