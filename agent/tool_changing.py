@@ -26,6 +26,7 @@ from tunewright.agent.workbench import Workbench, trainer_words
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Derived
 from tunewright.engines.space import Space
+from tunewright.plugins.hooks import FreeOfCharge
 from tunewright.prompts.text import plain
 
 # ------------------------------------------------------------------------------------------------ a new study
@@ -176,6 +177,13 @@ def observe(bench: Workbench, given: given_.Outcome) -> str:
         return f"trial {given.number} failed"
     agent.observe(given.number, given.values)
     return f"trial {given.number} is {agent.trial(given.number).state}"
+
+
+def paid(bench: Workbench, what: str) -> str:
+    """What to ask before the study's advisor is; nothing where its answers are free."""
+    advisor = bench.agent._advisor
+    free = advisor is None or (isinstance(advisor, FreeOfCharge) and advisor.free_of_charge)
+    return "" if free else f"{what}, which may cost tokens"
 
 
 def ideas(bench: Workbench, given: given_.Nothing) -> dict[str, Any]:

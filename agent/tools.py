@@ -49,7 +49,8 @@ class Tool:
             raise FixArgument(str(first["msg"]), field=f"{self.name}: {where}", value=value) from None
 
     def question(self, bench: Workbench, parsed: Any) -> str:
-        """What it would do, in words; several lines where there is something to show. Raises what the call would."""
+        """What it would do, in words; several lines where there is something to show; nothing where this call changes
+        and spends nothing. Raises what the call would."""
         return self.asks(bench, parsed) if self.asks is not None else ""
 
 
@@ -80,11 +81,11 @@ TOOLS: tuple[Tool, ...] = (
          given.Making, changing.create_study, changing.making),
     Tool("opinion", "What went wrong with one trial and what to try; a model's answer costs tokens.",
          given.Number, changing.opinion,
-         lambda b, g: f"ask the study's advisor about trial {g.number}, which may cost tokens"),
+         lambda b, g: changing.paid(b, f"ask the study's advisor about trial {g.number}")),
     Tool("summary", "What the study has shown so far; a model's answer costs tokens.",
-         given.Nothing, changing.summary, lambda b, g: "ask the study's advisor for a summary, which may cost tokens"),
+         given.Nothing, changing.summary, lambda b, g: changing.paid(b, "ask the study's advisor for a summary")),
     Tool("ideas", "What the study's advisor would try now, and why; a model's answer costs tokens.",
-         given.Nothing, changing.ideas, lambda b, g: "ask the study's advisor, which may cost tokens"),
+         given.Nothing, changing.ideas, lambda b, g: changing.paid(b, "ask the study's advisor")),
     Tool("run", "Train trials in the background, or go on with a paused or broken-off run. Returns at once.",
          given.Training, changing.run, changing.running),
     Tool("pause", "Start no further trial.", given.Nothing, changing.pause),

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int, TunewrightError
+from tunewright.agent.testing import FakeAdvisor
 from tunewright.agent.tools import BY_NAME, TOOLS
 from tunewright.agent.workbench import Workbench
 
@@ -184,8 +185,13 @@ def test_every_tool_that_changes_something_asks_in_words(bench):
     )
     asking = {tool.name for tool in TOOLS if tool.changes}
     assert asking == set(arguments)
+    free = {"ideas", "opinion", "summary"}  # while the rules answer
     for name, given in arguments.items():
-        assert BY_NAME[name].question(bench, BY_NAME[name].parse(given))
+        assert bool(BY_NAME[name].question(bench, BY_NAME[name].parse(given))) == (name not in free)
+    bench.agent._advisor = FakeAdvisor(["nothing"])
+    for name in free:
+        question = BY_NAME[name].question(bench, BY_NAME[name].parse(arguments[name]))
+        assert question.endswith("which may cost tokens")
     assert not (bench.folder / "other.yaml").exists() and bench.agent.study == "s"
 
 

@@ -118,7 +118,7 @@ class Session:
         given = tool.parse(arguments)
         kept = {"tool": name, "arguments": given.model_dump(mode="json", exclude_unset=True)}
         try:
-            if tool.changes and not self._confirm(_question(tool, self.bench, given)):
+            if (question := _question(tool, self.bench, given)) and not self._confirm(question):
                 raise Declined(f"{tool.name}: the person said no; nothing was changed")
             self._on_tool(name, kept["arguments"])
             result = tool.function(self.bench, given)
@@ -201,11 +201,12 @@ def result_text(result: Any) -> str:
 
 
 def _question(tool: Tool, bench: Workbench, given: Any) -> str:
-    """What the person is asked, safe to show; several lines where there is something to look at first."""
-    head, *more = redact(tool.question(bench, given)).splitlines() or [tool.name]
+    """What the person is asked, safe to show; several lines where there is something to look at first, nothing where
+    nothing has to be asked."""
+    head, *more = redact(tool.question(bench, given)).splitlines() or [""]
     lines = [plain(head, MAX_LINE), *(f"  {plain(line, MAX_LINE)}" for line in more)]
     lines[0] = f"{lines[0][:1].upper()}{lines[0][1:]}" + (":" if more else "?")
-    return "\n".join(lines)
+    return "\n".join(lines) if head else ""
 
 
 class GrammarTalker:

@@ -41,7 +41,7 @@ def study_tools(
                 parsed = tool.parse(given)
                 if tool.changes and not allow_changes and confirm is not None:
                     question = redact(tool.question(bench, parsed))
-                    if not confirm(question):
+                    if question and not confirm(question):
                         raise ToolException("the person said no; nothing was changed")
                 return fenced(tool.function(bench, parsed))
             except TunewrightError as error:
