@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
@@ -28,9 +28,6 @@ from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
 from tunewright.engines.schedulers import PBT
 from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
-
-if TYPE_CHECKING:
-    from tunewright.agent.counsel import Counsel
 
 
 class Agent(StudyReader):
@@ -306,15 +303,6 @@ class Agent(StudyReader):
             return trial.attempt
         return self._store.trial(self.study_id, self._number(trial)).attempt
 
-    # ------------------------------------------------------------------------------------------ questions
-
-    def counsel(self, *, model: bool = True) -> Counsel:
-        """Answers to questions about the study: diagnose(trial number), summarize(), priors(words). The advisor's
-        language model gives them, which costs tokens; without one, or with model=False, curves and statistics do."""
-        from tunewright.agent.counsel import Counsel
-
-        return Counsel(self, model)
-
     # ------------------------------------------------------------------------------------------ loops
 
     def tune(
@@ -387,13 +375,3 @@ class Agent(StudyReader):
                 self._desk.view = self._view
             self._suggester = self._new_suggester()
         return lines
-
-    def close(self) -> None:
-        """Flushes and closes the file; the study can be opened again at any time."""
-        self._store.close()
-
-    def __enter__(self) -> Agent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -1,9 +1,10 @@
-"""The reading half of `Agent`: what a study holds, for people and programs."""
+"""The half of `Agent` that leaves the search as it is: what a study holds, and questions about it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.store import Store
@@ -16,14 +17,17 @@ from tunewright.engines.types import Params, Point
 
 if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
+    from tunewright.agent.counsel import Counsel
+    from tunewright.agent.verification import Evidence
 
 
 class StudyReader:
-    """Nothing here changes a study."""
+    """Nothing here makes or changes a trial."""
 
     _store: Store
     _view: StudyView
     study_id: int
+    files: Path
 
     def _held(self, record: TrialRecord) -> Trial:
         return Trial(cast("Agent", self), record)  # which is what every reader is
@@ -73,6 +77,47 @@ class StudyReader:
     def importance(self) -> dict[str, float]:
         """Each parameter's share of what a forest of trees explains of the metric, largest first; they sum to 1."""
         return self._view.importance()
+
+    def counsel(self, *, model: bool = True) -> Counsel:
+        """Answers to questions about the study: diagnose(trial number), summarize(), priors(words). The advisor's
+        language model gives them, which costs tokens; without one, or with model=False, curves and statistics do."""
+        from tunewright.agent.counsel import Counsel
+
+        return Counsel(cast("Agent", self), model)
+
+    def verify(
+        self,
+        objective: Callable[[Trial], Any],
+        seeds: int = 5,
+        *,
+        trial: Trial | int | None = None,
+        data: str | None = None,
+        workers: int = 1,
+        runner: Any = "local",
+    ) -> Evidence:
+        """Runs the best configuration again with other seeds and tells how much of its result was luck: print it.
+
+        `objective` is as for `tune`; `trial.purpose` is "verify" here, so that it can measure on held-out data. data:
+        what it measures on then, in words ("test split"). trial: another one than the best. workers, runner: as for
+        `tune`, on this machine. The runs are kept apart from the trials, and count against no budget; an exception in
+        one costs that run only. Raises FixArgument where no trial was completed.
+        """
+        from tunewright.agent.verify import verify
+
+        number = None if trial is None else self._number(trial)
+        return verify(
+            self._view, objective, self.files, seeds=seeds, trial=number, data=data, workers=workers, runner=runner
+        )
+
+    def close(self) -> None:
+        """Flushes and closes the file; the study can be opened again at any time."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _number(self, trial: Trial | int) -> int:
         if isinstance(trial, Trial):

@@ -10,6 +10,7 @@ from tunewright.engines.types import State
 from tunewright.plugins.hooks import Source
 
 TrialSource = Literal["default", "engine", "advisor", "queue"]
+Purpose = Literal["search", "verify"]
 ProposalStatus = Literal["taken", "displaced", "held", "open", "rejected", "expired"]
 """taken: became a trial. displaced: lost its turn for good. held: the private engine's, goes out at its next turn.
 open: advice that may still be used. rejected: failed a check. expired: newer advice came first."""
@@ -50,6 +51,20 @@ class TrialRecord:
     deaths: int = 0  # of runners' processes on it
     trained: float = 0.0  # seconds, of all runs that ended; of one whose process died up to its last sign of life
     device_seconds: float = 0.0  # the same times the devices that each run held
+    purpose: Purpose = "search"  # what is stored is of the search
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingRun:
+    """A stored trial's configuration, run once more apart from the search. `round` tells one verification of the study
+    from the next; `data` is what it was measured on, in its user's words."""
+
+    number: int  # of the trial
+    round: int
+    seed: int
+    values: tuple[float, ...] | None = None
+    error: str | None = None
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.errors import TrialPaused, TrialStopped
-from tunewright.agent.records import Resources, TrialRecord
+from tunewright.agent.records import Purpose, Resources, TrialRecord
 from tunewright.engines.types import Point, State, Verdict
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class Trial:
     @property
     def seed(self) -> int:
         return self._record.seed
+
+    @property
+    def purpose(self) -> Purpose:
+        """ "search", or "verify" where `Agent.verify` runs a configuration again: measure it on held-out data then."""
+        return self._record.purpose
 
     @property
     def state(self) -> State:

@@ -10,6 +10,7 @@ import numpy as np
 from tunewright.agent.readings import reading
 from tunewright.agent.records import StudyRecord, TrialRecord
 from tunewright.agent.store import Store
+from tunewright.agent.verification import Verification, verifications
 from tunewright.agent.why import Why, explain
 from tunewright.engines.curves import Reading
 from tunewright.engines.errors import FixArgument
@@ -88,6 +89,10 @@ class StudyView:
         fitted = [f for r in complete if (f := self.fit(r)) is not None and f.values is not None]
         losses = np.array([self.objectives[0].loss(f.values[0]) for f in fitted if f.values])
         return noise_floor(self.space, [self.space.free(f.params) for f in fitted], losses)
+
+    def verifications(self) -> list[Verification]:
+        """What was verified, a round each, in order."""
+        return verifications(self.store.verifying_runs(self.record.id), self.objectives)
 
     def fit(self, record: TrialRecord) -> TrialRecord | None:
         """The trial in today's space, None when it lies outside.

@@ -190,6 +190,38 @@ def doctor(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("target", metavar="[STUDY|study.yaml]", required=False)
+@click.option("--store", type=click.Path(path_type=Path), help="The study file.")
+@click.option("--file", type=click.Path(path_type=Path), help="The study.yaml that knows how to train a trial.")
+@click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
+@click.option("--seeds", type=click.IntRange(2), help="How many runs, each with a seed of its own; 5 by default.")
+@click.option("--held-out", metavar="WORDS", help='What is measured on: "test split".')
+@click.option("--command", metavar="TEXT", help="A command that measures there, instead of the search's.")
+@click.option("--workers", type=click.IntRange(1), help="Runs at once.")
+@json_option
+def verify(
+    target: str | None,
+    store: Path | None,
+    file: Path | None,
+    trial: int | None,
+    seeds: int | None,
+    held_out: str | None,
+    command: str | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Run the winner again on held-out data.
+
+    Several seeds, and in words how much of its result was luck and selection. The script is told by
+    TUNEWRIGHT_PURPOSE=verify, the function by trial.purpose. The search stays as it is.
+    """
+    from tunewright.agent.cli.study_verify import HeldOut
+    from tunewright.agent.cli.verify import run
+
+    run(target, store, file, trial, HeldOut(seeds, held_out, command), workers, as_json)
+
+
+@cli.command()
 @click.argument("study", required=False)
 @store_option
 @json_option

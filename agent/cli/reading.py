@@ -135,6 +135,7 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         trials = _sorted(view, limit, sort)
         taken = file.resources(view.record.id, [t.number for t in trials])
         curves = {t.number: view.curve(t.number) for t in trials}
+        verified = view.verifications()
     record = view.record
     if as_json:
         used = {number: dataclasses.asdict(one) for number, one in taken.items()}
@@ -146,8 +147,10 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
             "study": record.name, "objectives": record.objectives, "space": record.space, "seed": record.seed,
             "config": record.config, "environment": record.environment, "counts": counts,
             "best": [trial_data(t, view.objectives) for t in leaders], "trials": listed,
+            "verified": [one.to_dict() for one in verified],
         })  # fmt: skip
-    render.facts(_head(view, counts, leaders))
+    facts = [("verified", f"trial {one.number}: {one}") for one in verified[-5:]]
+    render.facts(_head(view, counts, leaders) + facts)
     if trials:
         render.line()
         render.table(*_trial_table(view, trials, curves, taken, {t.number for t in leaders}))

@@ -12,12 +12,13 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from tunewright.agent.cli.study_training import training
+from tunewright.agent.cli.study_verify import HeldOut, held_out
 from tunewright.agent.commands import Command, CommandObjective
 from tunewright.agent.runners.limits import gpus_of, memory_of
 from tunewright.agent.settings import Budget, data_facts
@@ -32,7 +33,7 @@ TOP = (
     *("engine",),
     *("fidelity", "gpus", "memory", "method", "metric", "name", "objective", "objectives", "parameters", "program"),
     *("prices", "project", "run_cap", "runner"),
-    *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "workers"),
+    *("safety", "scheduler", "seed", "store", "study", "task", "timeout", "verify", "workers"),
 )
 PARAMETER = ("condition", "default", "derived", "distribution", "log", "max", "min", "q", "value", "values")
 LOG = ("log_uniform_values", "q_log_uniform_values", "log_uniform", "q_log_uniform")
@@ -53,6 +54,7 @@ class StudyFile:
     memory: str | int | None = None  # that one run may take
     gpus: Any = None
     asked: tuple[str, Mapping[str, Any]] = ("local", {})  # the runner and its options
+    held_out: HeldOut = field(default_factory=HeldOut)
 
     @property
     def runner(self) -> tuple[str, dict[str, Any]]:
@@ -155,7 +157,8 @@ def _study(path: Path, data: Any) -> StudyFile:
     memory_of(memory)
     gpus_of(gpus, 1)
     asked = _runner(data.get("runner"))
-    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout, memory, gpus, asked)
+    held = held_out(data.get("verify"), arguments["space"].declared)
+    return StudyFile(path, arguments, data.get("objective"), workers, command, timeout, memory, gpus, asked, held)
 
 
 def _runner(entry: Any) -> tuple[str, Mapping[str, Any]]:

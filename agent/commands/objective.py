@@ -21,9 +21,9 @@ NAMED = 8  # metrics that a complaint lists
 class CommandObjective:
     """Runs `command` in `cwd` for each trial; its result is the last value reported of each of `metrics`.
 
-    The script finds its trial in the environment too: TUNEWRIGHT_TRIAL, _PARAMS (JSON), _SEED, _CHECKPOINT_DIR,
-    _FIDELITY and _RESUME_FROM. `timeout`: seconds of one run; `memory`: what its processes may hold, in bytes or
-    "2GB". Raises FixArgument for a command that cannot be executed.
+    The script finds its trial in the environment too: TUNEWRIGHT_TRIAL, _PARAMS (JSON), _PURPOSE ("search" or
+    "verify"), _SEED, _CHECKPOINT_DIR, _FIDELITY and _RESUME_FROM. `timeout`: seconds of one run; `memory`: what its
+    processes may hold, in bytes or "2GB". Raises FixArgument for a command that cannot be executed.
     """
 
     def __init__(
@@ -119,6 +119,6 @@ class CommandObjective:
 
 
 def _environment(trial: Trial, facts: Mapping[str, Any]) -> dict[str, str]:
-    told = {**facts, "params": json.dumps(trial.params), "resume_from": trial.resume_from}
+    told = {**facts, "purpose": trial.purpose, "params": json.dumps(trial.params), "resume_from": trial.resume_from}
     found = {f"TUNEWRIGHT_{name.upper()}": str(value) for name, value in told.items() if value is not None}
     return found | ({"CUDA_VISIBLE_DEVICES": ",".join(trial.gpus)} if trial.gpus else {})

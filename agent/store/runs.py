@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from tunewright.agent.records import Hold, Owner, Resources, TrialRecord
+from tunewright.agent.records import Hold, Owner, Resources, TrialRecord, VerifyingRun
+from tunewright.agent.store.codec import loads
 from tunewright.agent.store.owner import current_owner, is_dead
 from tunewright.agent.store.trials import Trials, checked, hold_columns, moved, owner_columns
 from tunewright.engines.types import State
 
 DEATHS = 2  # of runners' processes on one trial, which is then taken for their cause
+VERIFIED = "trial_verified"  # the kind of a verifying run's event
 GONE = "its process is gone"
 
 
@@ -192,6 +195,21 @@ class Runs(Trials):
         with self._connection.write() as db:
             self._trial_id(db, study_id, number)
             self._event(db, study_id, number, "trial_noted", {"text": self._clean.text(text)})
+
+    def add_verifying_run(self, run: VerifyingRun, study_id: int) -> None:
+        """In the events alone: no reader of trials, and so no search, ever sees it."""
+        facts = {**asdict(run), "error": None if run.error is None else self._clean.text(run.error)}
+        facts["data"] = None if run.data is None else self._clean.text(run.data)
+        with self._connection.write() as db:
+            self._trial_id(db, study_id, run.number)
+            self._event(db, study_id, run.number, VERIFIED, facts)
+
+    def verifying_runs(self, study_id: int) -> list[VerifyingRun]:
+        """In the order in which they ended."""
+        sql = "SELECT payload FROM events WHERE study = ? AND kind = ? ORDER BY id"
+        with self._connection.read() as db:
+            stored = [loads(text) for (text,) in db.execute(sql, [study_id, VERIFIED])]
+        return [VerifyingRun(**{**one, "values": one["values"] and tuple(one["values"])}) for one in stored]
 
     def add_resources(self, study_id: int, number: int, attempt: int, taken: Resources) -> None:
         """What the processes of one run took."""
