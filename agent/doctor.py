@@ -29,6 +29,7 @@ Severity = Literal["error", "warning", "note"]
 LOG_RATIO = 1_000  # of bounds, from which most of a linear range lies within its last decade
 LOG_NAMES = re.compile(r"(^|[._])(lr|learning_rate\w*|eta0?|alpha|weight_decay|l1|l2|lambda\w*|gamma|c|tol)$", re.I)
 LOWER_IS_BETTER = frozenset({"cost", "error", "latency", "loss", "mae", "mse", "perplexity", "rmse", "time", "wer"})
+TRAINING = frozenset({"train", "training"})
 PER_PARAMETER = 5  # trials per searched parameter below which a budget is small
 BORDER = 0.02  # of a parameter's scale counts as its border
 TOP = 5  # the best trials that are looked at for border hits ...
@@ -37,6 +38,10 @@ DEAD_SHARE = 0.03  # of the importance, which luck alone can reach
 DEAD_TRIALS = 40  # before nothing can be called dead
 NOISY = 0.25  # noise as a part of the spread between the median and the best trial
 DUPLICATES = 0.1  # of the trials
+FAILURES = 3  # trials that all failed
+CONSTANT = 5  # configurations with one value, or curves, from which a metric is in doubt
+CURVES, POINTS = 20, 4  # how many of the latest curves are looked at, and the points that make one
+MOSTLY = 0.9  # of the curves
 GRID_POINTS = 5  # that the grid engine takes of a continuous parameter
 
 
@@ -68,9 +73,9 @@ def examine_plan(space: Space, objectives: Sequence[Objective], budget: Budget, 
     """Everything that can be known before a trial is spent, worst first."""
     found = [
         *_size(space, budget, engine), *_scales(space), *_seeds(space), *_small_budget(space, budget),
-        *_directions(objectives),
+        *_directions(objectives), *_default_invalid(space),
     ]  # fmt: skip
-    return _worst_first(found)
+    return worst_first(found)
 
 
 def examine_study(view: StudyView, budget: Budget) -> list[Finding]:
@@ -78,14 +83,16 @@ def examine_study(view: StudyView, budget: Budget) -> list[Finding]:
     trials = [fitted for record in view.trials() if (fitted := view.fit(record)) is not None]
     ended = [t for t in trials if t.state.finished]
     found = examine_plan(view.space, view.objectives, budget, view.record.config.get("engine", "auto"))
-    found += [*_default(trials), *_failures(view.space, ended)]
+    found += [*_default(view, trials), *_failures(view.space, ended), *_nothing_trains(ended)]
     found += _duplicates(view.space, trials)
     if len(view.objectives) == 1:
+        found += [*_constant(view, ended), *_uphill(view, ended)]
         found += [*_borders(view, ended), *_noise(view, ended), *_dead(view, ended), *_plateau(view, ended)]
-    return _worst_first(found)
+    return worst_first(found)
 
 
-def _worst_first(found: Sequence[Finding]) -> list[Finding]:
+def worst_first(found: Sequence[Finding]) -> list[Finding]:
+    """Errors, warnings, notes."""
     return sorted(found, key=lambda f: ("error", "warning", "note").index(f.severity))
 
 
@@ -115,9 +122,12 @@ def _scales(space: Space) -> Iterator[Finding]:
             continue
         if parameter.low <= 0:
             if LOG_NAMES.search(name) and isinstance(parameter, Float) and parameter.low == 0 < parameter.high:
-                fix = f"Float({parameter.high / 1e4:g}, {parameter.high:g}, log=True)"
+                low = parameter.high / 1e4
+                reaches = parameter.default is None or parameter.default >= low
                 message = f"{name} is searched from 0 on a linear scale; values like it differ by factors"
-                yield Finding("linear-scale", "note", message, fix)
+                fix = f"{name}: Float({low:g}, {parameter.high:g}, log=True)"
+                changed = {name: replace(parameter, low=low, log=True)} if reaches else {}
+                yield Finding("linear-scale", "note", message, fix, changed)
             continue
         ratio = parameter.high / parameter.low
         if ratio >= LOG_RATIO or (ratio >= 100 and LOG_NAMES.search(name)):
@@ -125,9 +135,8 @@ def _scales(space: Space) -> Iterator[Finding]:
             message = (
                 f"{name} spans a factor of {ratio:,.0f} on a linear scale: {last:.0%} of it lies in the last decade"
             )
-            changed = replace(parameter, log=True)
             fix = f"{name}: {type(parameter).__name__}({parameter.low:g}, {parameter.high:g}, log=True)"
-            yield Finding("linear-scale", "warning", message, fix, {name: changed})
+            yield Finding("linear-scale", "warning", message, fix, {name: replace(parameter, log=True)})
 
 
 def _seeds(space: Space) -> Iterator[Finding]:
@@ -159,18 +168,69 @@ def _directions(objectives: Sequence[Objective]) -> Iterator[Finding]:
             other = "minimize" if objective.direction == "maximize" else "maximize"
             message = f"{objective.name} is to {objective.direction}, which is seldom what is meant by its name"
             yield Finding("direction", "error", message, f'direction="{other}" in a new study, or rename the metric')
+        if words & TRAINING:
+            message = f"{objective.name} is measured on the data that is trained on: the search would learn to overfit"
+            yield Finding("training-metric", "warning", message, "report and optimise the metric of validation data")
+
+
+def _default_invalid(space: Space) -> Iterator[Finding]:
+    if space.default() is None and any(p.default is not None for p in space.parameters.values()):
+        message = f"the default configuration breaks a constraint: {'; '.join(c.text for c in space.constraints)}"
+        fix = "change a default or the constraint; the first trial would be any other configuration"
+        yield Finding("default-invalid", "warning", message, fix)
 
 
 # ------------------------------------------------------------------------------------------------ its trials
 
 
-def _default(trials: Sequence[TrialRecord]) -> Iterator[Finding]:
+def _default(view: StudyView, trials: Sequence[TrialRecord]) -> Iterator[Finding]:
     first = next((t for t in trials if t.source == "default"), None)
-    if first is not None and first.state is State.FAILED:
-        message = f"the default configuration (trial {first.number}) failed: {first.error}"
-        yield Finding(
-            "default-fails", "error", message, "make the default train first: a search cannot mend a training"
-        )
+    if first is None or first.state is not State.FAILED:
+        return
+    message = f"the default configuration (trial {first.number}) failed: {first.error}"
+    changes: dict[str, Parameter] = {}
+    fix = "make the default train first: a search cannot mend a training"
+    if len(view.objectives) == 1 and (best := _best(view, trials)):
+        good = best[0]
+        changes = {
+            name: replace(parameter, default=good.params[name])
+            for name, parameter in view.space.parameters.items()
+            if parameter.default is not None and name in good.params
+        }
+        fix += f"; or take the values of trial {good.number}, which trained, as defaults"
+    yield Finding("default-fails", "error", message, fix, changes)
+
+
+def _nothing_trains(ended: Sequence[TrialRecord]) -> Iterator[Finding]:
+    if len(ended) >= FAILURES and all(t.state is State.FAILED for t in ended):
+        error, times = Counter(t.error for t in ended).most_common(1)[0]
+        message = f"none of {len(ended)} trials trained; {times} failed with: {error}"
+        fix = "run the training by hand with one configuration: `tunewright why` has its values"
+        yield Finding("nothing-trains", "error", message, fix)
+
+
+def _constant(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """A metric that no configuration changes."""
+    best = _best(view, ended)
+    different = {view.space.key(view.space.free(t.params)) for t in best}
+    values = {t.values[0] for t in best if t.values}
+    if len(different) >= CONSTANT and len(values) == 1:
+        message = f"{view.objectives[0].name} was {values.pop():g} in all {len(best)} trials, whatever their values"
+        fix = "see that the training uses the parameters it is given, and reports what it measured"
+        yield Finding("constant-metric", "error", message, fix)
+
+
+def _uphill(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
+    """Training makes a metric better; where it does the contrary nearly always, the direction is in doubt."""
+    objective = view.objectives[0]
+    curves = [view.curve(t.number) for t in ended[-CURVES:]]
+    ends = [(objective.loss(c[0][1]), objective.loss(c[-1][1])) for c in curves if len(c) >= POINTS]
+    worse = sum(last > first for first, last in ends)
+    if len(ends) >= CONSTANT and worse >= MOSTLY * len(ends):
+        other = "minimize" if objective.direction == "maximize" else "maximize"
+        message = f"{objective.name} got worse from its first to its last step in {worse} of {len(ends)} trials"
+        fix = f'direction="{other}" in a new study, if more training should help'
+        yield Finding("uphill", "warning", message, fix)
 
 
 def _failures(space: Space, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
@@ -254,7 +314,7 @@ def _noise(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
         f" trial; the best is ahead of the next by {runner_up:.3g}"
     )
     params = view.space.free(best[0].params)
-    fix = "repeat the best configuration before you trust it; average several seeds per trial"
+    fix = "`tunewright verify` repeats the best apart from the search; queued twice, it shows the engine its noise"
     yield Finding("noisy", "warning", message, fix, enqueue=(params, params))
 
 

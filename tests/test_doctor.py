@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int, Objective, Space
+from tunewright.agent.cli import doctor as command
 from tunewright.agent.doctor import examine_plan, examine_study
+from tunewright.agent.store import Store
 
 LOSS = [Objective("val_loss")]
 GOOD = {"lr": Float(1e-5, 1e-1, log=True, default=1e-3), "width": Int(8, 512, log=True), "drop": Float(0.0, 0.6)}
@@ -61,6 +61,13 @@ def test_a_linear_scale_where_log_belongs():
     assert examine_plan(Space({"x": Float(1, 50)}), LOSS, Budget(trials=50)) == []
 
 
+def test_from_zero_a_log_scale_begins_where_the_default_still_lies():
+    from_zero = examine_plan(Space({"weight_decay": Float(0, 0.1, default=0.01)}), LOSS, Budget(trials=50))[0]
+    assert from_zero.space["weight_decay"].low == pytest.approx(1e-5)
+    assert from_zero.space["weight_decay"].log
+    assert not examine_plan(Space({"l2": Float(0, 0.1, default=0.0)}), LOSS, Budget(trials=50))[0].can_apply
+
+
 def test_a_seed_that_is_tuned():
     assert codes(examine_plan(Space({"random_state": Int(0, 9)}), LOSS, Budget(trials=50))) == ["seed-tuned"]
 
@@ -82,6 +89,18 @@ def test_a_wrong_direction(name, direction, wrong):
     assert codes(findings) == (["direction"] if wrong else [])
 
 
+def test_a_metric_of_the_training_data():
+    metric = [Objective("train_loss")]
+    assert codes(examine_plan(Space({"x": Float(0, 1)}), metric, Budget(trials=50))) == ["training-metric"]
+
+
+def test_defaults_that_break_a_constraint():
+    space = Space({"a": Int(1, 9, default=8), "b": Int(1, 9, default=8)}, ["a + b <= 10"])
+    finding = examine_plan(space, LOSS, Budget(trials=50))[0]
+    assert finding.code == "default-invalid"
+    assert "a + b <= 10" in finding.message
+
+
 def test_a_default_that_does_not_train():
     def fails(trial):
         if trial.number == 0:
@@ -91,6 +110,40 @@ def test_a_default_that_does_not_train():
     finding = found(study(GOOD, fails, trials=12))[0]
     assert finding.code == "default-fails"
     assert "shape mismatch" in finding.message
+    assert finding.space["lr"].default != GOOD["lr"].default
+    assert "drop" not in finding.space, "it had no default"
+
+
+def test_a_training_that_never_works():
+    def broken(trial):
+        raise ImportError("no module named torhc")
+
+    agent = study(GOOD, broken, trials=4)
+    finding = next(f for f in found(agent) if f.code == "nothing-trains")
+    assert finding.severity == "error"
+    assert "none of 4 trials" in finding.message
+    assert "torhc" in finding.message
+    assert "nothing-trains" not in codes(found(study(GOOD, lambda t: smooth(t) if t.number else np.nan, trials=4)))
+
+
+def test_a_metric_that_nothing_changes():
+    finding = next(f for f in found(study(GOOD, lambda t: 0.1, trials=8)) if f.code == "constant-metric")
+    assert finding.severity == "error"
+    assert "0.1 in all 8 trials" in finding.message
+
+
+def test_a_direction_that_the_curves_contradict():
+    def improving(trial):
+        for step in range(1, 6):
+            trial.report(step, smooth(trial) + step)
+        return smooth(trial) + 5
+
+    agent = study(GOOD, improving, trials=8, metric="score")
+    finding = next(f for f in found(agent) if f.code == "uphill")
+    assert "worse from its first to its last step in 8 of 8" in finding.message
+    assert 'direction="maximize"' in finding.fix
+    agent = study(GOOD, improving, trials=8, metric="score", direction="maximize")
+    assert "uphill" not in codes(found(agent))
 
 
 def test_a_range_that_never_trained_and_its_fix():
@@ -144,41 +197,52 @@ def test_a_plateau_says_what_else_to_buy():
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def doctor(*words):
-    code = "from tunewright.agent.cli import doctor; from pathlib import Path; import sys; a = sys.argv[1:];"
-    code += "doctor.run(a[0], Path(a[1]), '--apply' in a, '--json' in a)"
-    return subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=60)
+def doctor(capsys, target, path, *flags):
+    """(exit code, standard output) of the command, in this process: a new one costs a second."""
+    code = 0
+    try:
+        command.run(str(target), path, "--apply" in flags, "--json" in flags)
+    except SystemExit as end:
+        code = end.code
+    return code, capsys.readouterr().out
 
 
-def test_the_command_tells_applies_and_exits(tmp_path):
+def test_the_command_tells_applies_and_exits(tmp_path, capsys):
     path = tmp_path / "s.db"
 
     def outside(trial):
         return (np.log10(trial["lr"]) - 1) ** 2 + 0.01 * trial["drop"]
 
-    study(GOOD, outside, trials=40, engine="gp", path=path).close()
-    told = doctor("s", path)
-    assert told.returncode == 1, told.stderr
-    assert "warning:" in told.stdout
-    assert "[border]" in told.stdout
-    assert "--apply carries out" in told.stdout
-    listed = json.loads(doctor("s", path, "--json").stdout)["findings"]
+    with Agent(GOOD, metric="val_loss", engine="random", store=path, study="s", budget=Budget(trials=20)) as agent:
+        for i in range(6):
+            agent.enqueue({"lr": 0.1, "drop": i / 10})
+        agent.tune(outside)
+    code, told = doctor(capsys, "s", path)
+    assert code == 1
+    assert "warning:" in told
+    assert "[border]" in told
+    assert "--apply carries out" in told
+    listed = json.loads(doctor(capsys, "s", path, "--json")[1])["findings"]
     assert "border" in [f["code"] for f in listed]
-    applied = doctor("s", path, "--apply")
-    assert applied.returncode == 0, applied.stderr
-    assert "applied: lr:" in applied.stdout
+    code, told = doctor(capsys, "s", path, "--apply")
+    assert code == 0
+    assert "applied: lr:" in told
+    with Store.open(path, read_only=True) as file:
+        config = file.study("s").config
+    assert config["advisor"] == "rules", "an edit of the space is all that was asked for"
+    assert config["budget"]["trials"] == 20
     with Agent(store=path, study="s", advisor=None) as agent:
         assert agent.space.parameters["lr"].high > 0.1
-        assert len(agent.trials) == 40
+        assert len(agent.trials) == 20
 
 
-def test_the_command_reads_study_files(tmp_path):
+def test_the_command_reads_study_files(tmp_path, capsys):
     file = tmp_path / "study.yaml"
     file.write_text(
         "objective: train.py:objective\nmetric: {name: val_loss, goal: minimize}\nmethod: grid\nbudget: {trials: 9}\n"
         "parameters:\n  a: {values: [1, 2, 3, 4]}\n  b: {values: [1, 2, 3, 4]}\n  lr: {min: 0.00001, max: 0.1}\n"
     )
-    told = doctor(file, tmp_path / "none.db")
-    assert told.returncode == 3
-    assert "80 combinations" in told.stdout
-    assert "[linear-scale]" in told.stdout
+    code, told = doctor(capsys, file, tmp_path / "none.db")
+    assert code == 3
+    assert "80 combinations" in told
+    assert "[linear-scale]" in told

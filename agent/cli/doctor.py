@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tunewright.agent.agent import Agent
-from tunewright.agent.cli import reading, render, study_file
-from tunewright.agent.doctor import Finding, examine_plan, examine_study
+from tunewright.agent.cli import reading, render
+from tunewright.agent.cli.doctor_file import examine_file
+from tunewright.agent.doctor import Finding, examine_study
 from tunewright.agent.settings import Budget
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import FixArgument
-from tunewright.engines.types import Objective
 
 EXIT_WARNINGS, EXIT_ERRORS = 1, 3
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
@@ -24,7 +24,7 @@ def run(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
         if apply:
             fix = "change the file by hand: its comments stay yours"
             raise FixArgument("works on studies, not on files", field="--apply", value=target, fix=fix)
-        findings = _of_file(path)
+        findings = examine_file(path)
     else:
         with reading.opened(store) as file:
             view = StudyView(file, reading.chosen(file, target))
@@ -45,12 +45,6 @@ def run(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
         sys.exit(EXIT_WARNINGS)
 
 
-def _of_file(path: Path) -> list[Finding]:
-    arguments = study_file.read(path).arguments
-    objectives = arguments.get("objectives") or [Objective(arguments["metric"], arguments["direction"])]
-    return examine_plan(arguments["space"], objectives, arguments["budget"], arguments["engine"])
-
-
 def _budget(view: StudyView) -> Budget:
     return Budget(**view.record.config.get("budget", {}))
 
@@ -67,7 +61,10 @@ def _tell(findings: Sequence[Finding], applied: bool) -> None:
 
 def _apply(store: Path, name: str, findings: Sequence[Finding], quiet: bool) -> None:
     """Carries out what can be: one edit of the space, and configurations for the queue."""
+    with reading.opened(store) as file:
+        before = reading.chosen(file, name).config
     with Agent(store=store, study=name, advisor=None) as agent:
+        agent._reconfigure(**before)  # its advisor and budget, which opening it for this has put aside
         changes = {n: p for finding in findings for n, p in finding.space.items()}
         lines = agent.edit_space({**agent.space.declared, **changes}, [c.text for c in agent.space.constraints])
         for finding in findings:

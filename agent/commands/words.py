@@ -121,6 +121,25 @@ class Command:
                 break
         return None if fixed[0] is None else executable(fixed[0], cwd)
 
+    def told(self, fact: str) -> bool:
+        """Whether a word names this one of FACTS."""
+        return Slot(fact) in [part for word in self._words if isinstance(word, tuple) for part in word]
+
+    def flags(self) -> list[str]:
+        """The long flags that it gives by name: `--lr {lr}`, `--lr={lr}`."""
+        first = [word[0] for word in self._words if not isinstance(word, Arguments) and isinstance(word[0], str)]
+        return [text.partition("=")[0] for text in first if text.startswith("--") and len(text) > 2]
+
+    def script_of(self, cwd: Path) -> Path | None:
+        """The Python script that it runs; None where its first words say of none that is there."""
+        for word in self._words:
+            text = word[0] if len(word) == 1 and not isinstance(word, Arguments) else None
+            if isinstance(text, str) and text.endswith(".py"):
+                return cwd / text if (cwd / text).is_file() else None
+            if not isinstance(text, str) or not (_PYTHON.fullmatch(Path(text).name) or _is_env(text)):
+                return None
+        return None
+
     # ------------------------------------------------------------------------------------------ parsing
 
     def _parsed(self, text: str, index: int) -> Word | Arguments:
