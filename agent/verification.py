@@ -79,7 +79,7 @@ class Evidence:
 
     verification: Verification
     seen: tuple[float, ...]  # the trial's own result, which the search chose by
-    compared: int  # completed trials that it was chosen from
+    compared: int  # trials that it was chosen from: completed, stopped and paused ones
     runner_up: TrialRecord | None = None
     rival: Verification | None = None
     inherited: bool = False  # whether its weights came from another trial's
@@ -182,8 +182,8 @@ class Evidence:
 
     def _selection_words(self) -> str:
         if self.compared < 2:
-            return "No other trial was completed, so nothing was selected."
-        chosen = f"It was chosen among {self.compared} completed trials"
+            return "No other trial had a result, so nothing was selected."
+        chosen = f"It was chosen among {self.compared} trials"
         if self.sd == 0:
             return f"{chosen}; without noise none of them won by luck."
         text = f"{chosen}, and the best of many noisy results looks better than it is"
@@ -236,9 +236,11 @@ def evidence(view: StudyView, verification: Verification) -> Evidence:
     trial = view.store.trial(view.record.id, verification.number)
     assert trial.values is not None, "only trials with a result are verified"
     inherited = trial.resume_from not in (None, trial.number)
-    complete = view.store.trials(view.record.id, states=(State.COMPLETE,))
+    counts = view.store.count(view.record.id)
+    compared = sum(counts.get(state, 0) for state in (State.COMPLETE, State.STOPPED, State.PAUSED))
     if len(view.objectives) > 1:
-        return Evidence(verification, trial.values, len(complete), inherited=inherited)
+        return Evidence(verification, trial.values, compared, inherited=inherited)
+    complete = view.store.trials(view.record.id, states=(State.COMPLETE,))
     key = view.space.key(view.space.free(trial.params))
     others = [t for t in complete if t.values and view.space.key(view.space.free(t.params)) != key]
     ranked = sorted(others, key=lambda t: (view.objectives[0].loss(t.values[0]) if t.values else 0.0, t.number))
@@ -248,7 +250,7 @@ def evidence(view: StudyView, verification: Verification) -> Evidence:
         for other in view.verifications()
         if runner_up and other.number == runner_up.number and other.data == verification.data and other.sd is not None
     ]
-    return Evidence(verification, trial.values, len(complete), runner_up, same[-1] if same else None, inherited)
+    return Evidence(verification, trial.values, compared, runner_up, same[-1] if same else None, inherited)
 
 
 def _spread(objective: Objective, values: Sequence[float]) -> str:

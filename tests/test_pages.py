@@ -93,3 +93,10 @@ def test_the_code_of_the_advisors_page_runs(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 12 and "worst point" in done.stdout
+
+
+def test_the_code_of_the_verify_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "verify.md").read_text(), re.S)
+    exec(code, {})
+    told = capsys.readouterr().out
+    assert "over 5 runs on test split" in told and "chosen among 10 trials" in told

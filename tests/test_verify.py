@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunewright.agent import Agent, Float, Objective, TunewrightError
+from tunewright.agent import Agent, Fidelity, Float, Objective, TunewrightError
 from tunewright.agent.cli.main import main
 from tunewright.agent.records import VerifyingRun
 from tunewright.agent.verification import Evidence, Verification
@@ -175,6 +175,25 @@ def test_a_checkpoint_of_the_search_is_not_seen_and_reports_judge_nothing():
 
     agent = study(lambda t: trains(t) if t.purpose == "verify" else 0.5, trials=3)
     assert agent.verify(trains).mean == 0.25
+
+
+def test_those_that_a_scheduler_ended_early_were_compared_too():
+    def trains(trial):
+        for step in range(1, trial.fidelity + 1):
+            trial.report(step, trial["x"] + 1 / step)
+        return trial["x"] + 1 / step
+
+    agent = study(trains, trials=9, scheduler="asha", fidelity=Fidelity("epoch", 1, 9))
+    asked = []
+
+    def measured(trial):
+        asked.append((trial.fidelity, trial.resume_from))
+        return trains(trial)
+
+    found = agent.verify(measured, seeds=2)
+    assert found.compared == 9 > len([t for t in agent.trials if t.state == "complete"])
+    assert asked == [(9, None)] * 2, "each trains to the end, from the start"
+    assert found.gap == 0
 
 
 def test_runs_in_worker_processes(tmp_path):
