@@ -1,112 +1,179 @@
-"""What an advisor that answers at once adds to a suggestion: milliseconds beside the engine's own time.
+"""Whether advice is safe, and whether the rules pay: whole studies with an advisor beside the engine alone.
 
-    python benchmarks/advice.py --trials 100 --engines random tpe gp
+    export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: tasks, reference values
+    python benchmarks/advice.py safety --engines random tpe cmaes gp --seeds 0 50 --out RESULTS/safety
+    python benchmarks/advice.py gain --engines gp --seeds 0 10 --out RESULTS/gain
+    python benchmarks/advice_summary.py RESULTS/safety RESULTS/gain
 
-The engine's own time is what passes inside it: asking, telling, scoring of advice. The rest is the product's: history,
-digest, prompt, checks, and what is written to the store. A study without an advisor shows how much of the rest there
-is anyway. Processor time, so that other programs on the machine count little; wall clock has the disk's waits too.
+Every arm is a real study, kept in memory. `safety`: each adversary of tunewright.agent.testing whose answers are valid,
+as the advisor. `gain`: the rules advisor on parameters with ordinary names and a task in words; the same engine with
+the default that the rules know put first; the same study with its parameters named x1 to xd and no words. All arms of
+a (task, seed) share the study's seed, so that the engine begins in the same way. One CSV per arm; a run that was
+interrupted goes on where it was: a (task, seed) that an arm has is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
+import csv
+import dataclasses
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
+for var in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(var, "1")
 
-from tunewright.agent import Agent, Budget, Categorical, Float, Int
-from tunewright.agent.lineup import Lineup
-from tunewright.agent.testing import FakeAdvisor
+from benchmark_data import benchmark_folder, space_of  # noqa: E402
 
-SPACE = {
-    "lr": Float(1e-5, 1e-1, log=True, default=1e-3),
-    "layers": Int(1, 6),
-    "dropout": Float(0, 0.5),
-    "width": Int(16, 512, log=True),
-    "opt": Categorical(["sgd", "adam"]),
-    "momentum": Float(0, 0.99, when={"opt": "sgd"}),
+FIELDS = ("task", "seed", "eval", "loss", "source")
+SAFETY_TASKS = ("synthetic-levy8", "synthetic-ackley10", "synthetic-mixed-ackley", "lcbench-167168")
+GAIN_TASKS = (
+    "lcbench-167168",
+    "lcbench-189873",
+    "rbv2_xgboost-12",
+    "rbv2_xgboost-1464",
+    "llambo-iris-SVM",
+    "llambo-wine-SVM",
+    "llambo-iris-DecisionTree",
+    "llambo-diabetes-DecisionTree",
+)
+WORDS = {  # what a user says of such a task; the data sets stay unnamed
+    "lcbench": "a multilayer perceptron trained by SGD on tabular data",
+    "rbv2_xgboost": "xgboost on tabular data",
+    "SVM": "a support vector machine of scikit-learn",
+    "DecisionTree": "a decision tree of scikit-learn",
+    "RandomForest": "a random forest of scikit-learn",
+    "AdaBoost": "AdaBoost of scikit-learn",
+    "MLP_SGD": "a multilayer perceptron of scikit-learn, trained by SGD",
 }
-ENGINE = ("ask", "tell", "reference", "score")
+
+Row: TypeAlias = dict[str, Any]
+Arms: TypeAlias = Iterator[tuple[str, Callable[[], list[Row]]]]  # the arm's name, and what runs it
 
 
-class Clock:
-    """Adds up the time inside the engine."""
-
-    def __init__(self, now: Callable[[], float]):
-        self.now, self.inside, self._depth = now, 0.0, 0
-
-    def around(self, method: Any) -> Any:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            self._depth += 1
-            began = self.now()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self._depth -= 1
-                self.inside += (self.now() - began) if self._depth == 0 else 0.0
-
-        return timed
+def words_for(task: str) -> str | None:
+    head, _, rest = task.partition("-")
+    return WORDS.get(rest.partition("-")[2] if head == "llambo" else head)
 
 
-def instant(seed: int) -> FakeAdvisor:
-    """Three good configurations at once, so that it keeps its trust and is asked as often as any."""
-    rng = np.random.default_rng(seed)
-
-    def answer(request: Any) -> Any:
-        points = request.space.sample(rng, 3)
-        return [{**p, "lr": float(10 ** rng.normal(-2, 0.2)), "dropout": float(rng.uniform(0, 0.05))} for p in points]
-
-    return FakeAdvisor(answer)
+def blinded(params: list[Any]) -> tuple[list[Any], dict[str, str]]:
+    """The parameters as x1 to xd, and the ordinary name of each."""
+    new = {p.name: f"x{i}" for i, p in enumerate(params, 1)}
+    made = [dataclasses.replace(p, name=new[p.name], parent=new[p.parent] if p.parent else None) for p in params]
+    return made, {blind: name for name, blind in new.items()}
 
 
-def run(
-    engine: str, advisor: Any, trials: int, store: Path | None, now: Callable[[], float]
-) -> list[tuple[bool, float]]:
-    """For each suggestion after the tenth: whether the advisor was asked, and ms beside the engine's."""
-    agent = Agent(
-        SPACE, metric="loss", engine=engine, advisor=advisor, store=store, budget=Budget(trials=trials), seed=1
-    )
-    clock, out = Clock(now), []
-    lineup = agent._suggester._lineup
-    for name in ENGINE:
-        setattr(lineup, name, clock.around(getattr(Lineup, name).__get__(lineup)))
-    for number in range(trials):
-        asked, clock.inside, began = len(advisor.requests) if advisor else 0, 0.0, now()
+def study(
+    task: Any,
+    seed: int,
+    budget: int,
+    engine: str,
+    advisor: Any,
+    *,
+    words: str | None = None,
+    start: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """The evaluations of one study. `start` goes first; `names` maps the study's parameters to the task's, where they
+    differ."""
+    from tunewright.agent import Agent, Budget
+
+    space = space_of(task.params)
+    given = {"advisor": advisor, "engine": engine, "task": words, "budget": Budget(trials=budget), "seed": seed}
+    agent = Agent(space, metric="loss", store=None, **given)
+    if start is not None:
+        agent.enqueue(start)
+    rows = []
+    for number in range(budget):
         trial = agent.suggest()
-        beside = (now() - began - clock.inside) * 1e3
-        if number >= 10:
-            out.append((bool(advisor) and len(advisor.requests) > asked, beside))
-        agent.observe(trial, (trial["lr"] - 0.01) ** 2 + trial["dropout"])
+        params = {names[name]: value for name, value in trial.params.items()} if names else dict(trial.params)
+        loss = float(task.evaluate(params))
+        agent.observe(trial, loss)
+        row = {"task": task.name, "seed": seed, "eval": number + 1, "loss": f"{loss:.7g}", "source": trial.source}
+        rows.append(row)
     agent.close()
-    return out
+    return rows
+
+
+def safety_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
+    from tunewright.agent.testing import adversaries
+
+    yield engine, lambda: study(task, seed, budget, engine, None)
+    for enemy in adversaries(space_of(task.params), task.evaluate, seed=seed):
+        if enemy.harms:
+            yield f"{engine}~{enemy.name}", lambda enemy=enemy: study(task, seed, budget, engine, enemy.make())
+
+
+def gain_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
+    from tunewright.agent.start import default_start
+    from tunewright.plugins import registry
+
+    words = words_for(task.name)
+    rules = registry.load("advisors", "rules")
+    start = default_start(space_of(task.params), rules(), words)
+    hidden, names = blinded(task.params)
+    behind = dataclasses.replace(task, params=hidden)
+    yield engine, lambda: study(task, seed, budget, engine, None)
+    if start is not None:
+        yield f"{engine}~default", lambda: study(task, seed, budget, engine, None, start=start.params)
+    yield f"{engine}~rules", lambda: study(task, seed, budget, engine, "rules", words=words)
+    yield f"{engine}~rules, blinded", lambda: study(behind, seed, budget, engine, "rules", names=names)
+
+
+def pairs_in(path: Path, budget: int) -> set[tuple[str, int]]:
+    """The (task, seed) pairs that a CSV has in full."""
+    if not path.exists():
+        return set()
+    with path.open() as file:
+        return {(row["task"], int(row["seed"])) for row in csv.DictReader(file) if int(row["eval"]) >= budget}
+
+
+def append(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("part", choices=["safety", "gain"])
     parser.add_argument("--engines", nargs="+", default=["random", "tpe"])
-    options = parser.parse_args()
-    run("random", instant(0), 40, None, time.perf_counter)  # what is imported late is imported now
-    clocks = {"processor": lambda: time.process_time(), "wall": time.perf_counter}
-    head = ("engine", "store", "clock", "alone", "with advice", "turns it was asked", "added, mean", "asked")
-    print("  ".join(f"{word:>18}" for word in head))
-    for engine in options.engines:
-        for place in ("memory", "disk"):
-            for clock, now in clocks.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    files = [None, None] if place == "memory" else [Path(folder, f"{i}.db") for i in range(2)]
-                    alone = [ms for _, ms in run(engine, None, options.trials, files[0], now)]
-                    advised = run(engine, instant(0), options.trials, files[1], now)
-                times, turns = [ms for _, ms in advised], [ms for asked, ms in advised if asked]
-                added = statistics.mean(times) - statistics.mean(alone)
-                row = (statistics.median(alone), statistics.median(times), statistics.median(turns or [0.0]), added)
-                cells = [engine, place, clock, *(f"{ms:.2f} ms" for ms in row), str(len(turns))]
-                print("  ".join(f"{cell:>18}" for cell in cells), flush=True)
+    parser.add_argument("--tasks", nargs="+", help="default: four for safety, eight for gain")
+    parser.add_argument("--seeds", type=int, nargs=2, default=[0, 5], metavar=("FROM", "TO"))
+    parser.add_argument("--budget", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no study after this long")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the arms' CSV files")
+    args = parser.parse_args()
+    benchmark_folder()
+    from tasks import make_task
+
+    arms_of, usual = {"safety": (safety_arms, SAFETY_TASKS), "gain": (gain_arms, GAIN_TASKS)}[args.part]
+    tasks = [make_task(name) for name in args.tasks or usual]
+    began = time.monotonic()
+    done: dict[str, set[tuple[str, int]]] = {}
+    for seed in range(*args.seeds):  # outermost: a run cut short has all tasks and arms of its first seeds
+        for engine in args.engines:
+            for task in tasks:
+                for arm, run in arms_of(task, seed, args.budget, engine):
+                    path = args.out / f"{arm}.csv"
+                    if (task.name, seed) in done.setdefault(arm, pairs_in(path, args.budget)):
+                        continue
+                    if time.monotonic() - began > args.minutes * 60:
+                        print(f"out of time before {arm}, {task.name}, seed {seed}", flush=True)
+                        return
+                    at = time.monotonic()
+                    rows = run()
+                    append(path, rows)
+                    best, advised = min(float(r["loss"]) for r in rows), sum(r["source"] == "advisor" for r in rows)
+                    what = f"best {best:.5g}, {advised} advised, {time.monotonic() - at:.1f} s"
+                    print(f"{arm}, {task.name}, seed {seed}: {what}", flush=True)
 
 
 if __name__ == "__main__":
