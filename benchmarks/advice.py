@@ -3,7 +3,7 @@
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: tasks, reference values
     python benchmarks/advice.py safety --engines random tpe cmaes gp --seeds 0 50 --out RESULTS/safety
     python benchmarks/advice.py gain --engines gp --seeds 0 10 --out RESULTS/gain
-    python benchmarks/advice_summary.py RESULTS/safety RESULTS/gain
+    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain
 
 Every arm is a real study, kept in memory. `safety`: each adversary of tunewright.agent.testing whose answers are valid,
 as the advisor. `gain`: the rules advisor on parameters with ordinary names and a task in words; the same engine with

@@ -1,0 +1,145 @@
+"""What benchmarks/advice.py measured, as Markdown: regret with an advisor over regret of the engine alone.
+
+    export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: reference values, recorded random search
+    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain
+
+Normalised regret as in benchmarks/summary.py; its mean is taken over seeds, then over tasks, and of both arms on the
+(task, seed) pairs that all arms of an engine have. A ratio of two such means has beside it the 5% and 95% quantiles of
+10,000 bootstrap samples, for which pairs are drawn anew within each task, both arms of a pair together. The 95%
+quantile is a one-sided 95% upper bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+import numpy as np
+from benchmark_data import benchmark_folder
+from summary import Pair, Regret, Runs, load, mean_regret, number, read_reference, regrets, shared
+
+APART = "~"  # between an engine's name and its adviser's, in an arm's
+GAIN_ARMS = ("default", "rules", "rules, blinded")
+RESAMPLES = 10_000
+
+
+class Ratio(NamedTuple):
+    """Of mean regrets; `low` and `high` are quantiles of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def ratio(arms: Sequence[Regret], base: Regret, pairs: Sequence[Pair], at: int, seed: int = 0) -> Ratio:
+    """Of the mean of `arms` to `base`, after `at` evaluations."""
+    rng = np.random.default_rng(seed)
+    by_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for pair in pairs:
+        by_task[pair[0]].append((mean(float(arm[pair][at - 1]) for arm in arms), float(base[pair][at - 1])))
+    sampled = np.zeros((2, RESAMPLES))
+    found = np.zeros(2)
+    for values in by_task.values():
+        both = np.array(values)  # (seeds, 2)
+        drawn = rng.integers(len(both), size=(RESAMPLES, len(both)))
+        sampled += both[drawn].mean(axis=1).T / len(by_task)
+        found += both.mean(axis=0) / len(by_task)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.quantile(sampled[0] / sampled[1], [0.05, 0.95])
+        return Ratio(float(found[0] / found[1]), float(low), float(high))
+
+
+def arms_by_engine(runs: Runs) -> dict[str, list[str]]:
+    """Of every engine that ran alone, the arms with an adviser."""
+    alone = sorted(arm for arm in runs if APART not in arm)
+    return {engine: sorted(arm for arm in runs if arm.startswith(engine + APART)) for engine in alone}
+
+
+def advised_in(folder: Path, arm: str, pairs: Sequence[Pair], at: int) -> float:
+    """Trials per study, among its first `at`, that were the adviser's."""
+    wanted, count = set(pairs), 0
+    with (folder / f"{arm}.csv").open() as file:
+        for row in csv.DictReader(file):
+            if (row["task"], int(row["seed"])) in wanted and int(row["eval"]) <= at:
+                count += row["source"] == "advisor"
+    return count / len(pairs)
+
+
+def safety_table(folder: Path, losses: Runs, reference: Mapping[str, tuple[float, float]], at: int) -> str:
+    runs = regrets(losses, reference)
+    tasks = sorted({task for pairs in runs.values() for task, _ in pairs})
+    lines = ["| engine | adviser | pairs | regret alone | with advice | ratio (5% to 95%) | advised trials |"]
+    lines.append("|---" * 7 + "|")
+    for engine, arms in arms_by_engine(runs).items():
+        pairs = shared(runs, [engine, *arms], tasks, at)
+        if not arms or not pairs:
+            continue
+        alone = mean_regret(runs[engine], pairs, at)
+        for name, group in [("**all of them**", arms), *((arm.partition(APART)[2], [arm]) for arm in arms)]:
+            advised = mean(mean_regret(runs[arm], pairs, at) for arm in group)
+            count = mean(advised_in(folder, arm, pairs, at) for arm in group)
+            found = ratio([runs[arm] for arm in group], runs[engine], pairs, at)
+            cells = [engine, name, str(len(pairs)), number(alone), number(advised), str(found), f"{count:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def gain_table(title: str, runs: Runs, tasks: Sequence[str], shown: Sequence[int]) -> str:
+    """Markdown; the empty text where no pair is shared."""
+    lines = []
+    for engine, all_arms in arms_by_engine(runs).items():
+        arms = [arm for kind in GAIN_ARMS if (arm := engine + APART + kind) in all_arms]
+        for at in shown:
+            if not (pairs := shared(runs, [engine, *arms], tasks, at)):
+                continue
+            means = {arm: number(mean_regret(runs[arm], pairs, at)) for arm in (engine, *arms)}
+            of = {arm: runs[arm] for arm in arms}
+            known, rules, blind = (of.get(engine + APART + kind) for kind in GAIN_ARMS)
+            against = [(rules, runs[engine]), (rules, known), (blind, runs[engine])]
+            ratios = [str(ratio([a], b, pairs, at)) if a is not None and b is not None else "" for a, b in against]
+            cells = [engine, str(at), str(len(pairs)), means[engine]]
+            cells += [means.get(engine + APART + kind, "") for kind in GAIN_ARMS]
+            lines.append("| " + " | ".join([*cells, *ratios]) + " |")
+    if not lines:
+        return ""
+    heads = ["engine", "at", "pairs", "alone", "default first", "rules", "rules, blinded"]
+    heads += ["rules / alone", "rules / default first", "blinded / alone"]
+    return "\n".join([f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--safety", type=Path, metavar="FOLDER")
+    parser.add_argument("--gain", type=Path, metavar="FOLDER")
+    parser.add_argument("--at", nargs="+", type=int, default=[10, 25, 50], help="evaluations; safety takes the last")
+    parser.add_argument("--per-task", action="store_true", help="gain on every single task too")
+    args = parser.parse_args()
+    folder = benchmark_folder()
+    reference = read_reference(folder / "results" / "reference.csv")
+    if args.safety:
+        print(safety_table(args.safety, load([str(args.safety)]), reference, max(args.at)))
+    if args.gain:
+        recorded = [str(folder / "results" / name) for name in ("raw", "llambo_raw")]
+        everyone = regrets(load([str(args.gain), *recorded]), reference)  # the best known is the best of all arms
+        runs = {arm: everyone[arm] for arm in load([str(args.gain)])}
+        tasks = sorted({task for pairs in runs.values() for task, _ in pairs})
+        groups: dict[str, list[str]] = {"all": tasks}
+        for task in tasks:
+            groups.setdefault(task.partition("-")[0], []).append(task)
+        if args.per_task:
+            groups |= {task: [task] for task in tasks}
+        for title, members in groups.items():
+            if text := gain_table(title, runs, members, args.at):
+                print(text)
+
+
+if __name__ == "__main__":
+    main()
