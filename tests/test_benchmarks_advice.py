@@ -1,0 +1,186 @@
+"""The advice benchmark: which studies it runs, where it goes on after an interruption, what its ratios say."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Param:
+    """As the benchmark describes a parameter."""
+
+    name: str
+    kind: str
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    choices: tuple[str, ...] = ()
+    parent: str | None = None
+    when: tuple[str, ...] = ()
+
+
+SVM = [Param("C", "float", 1e-2, 1e3, log=True), Param("gamma", "float", 1e-4, 10, log=True)]
+NESTED = [
+    Param("kernel", "cat", choices=("rbf", "linear")),
+    Param("gamma", "float", 0.1, 1, parent="kernel", when=("rbf",)),
+]
+
+
+def script(name: str) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield import_module(name)
+        for ours in (name, "summary", "benchmark_data"):
+            sys.modules.pop(ours, None)
+
+
+@pytest.fixture(scope="module")
+def advice() -> Iterator[ModuleType]:
+    yield from script("advice")
+
+
+@pytest.fixture(scope="module")
+def tables() -> Iterator[ModuleType]:
+    yield from script("advice_summary")
+
+
+@dataclass(frozen=True)
+class Task:
+    """As the benchmark describes one, and every configuration it was asked for."""
+
+    name: str
+    params: list[Param]
+    asked: list[dict[str, Any]]
+
+    def evaluate(self, config: dict[str, Any]) -> float:
+        self.asked.append(config)
+        return float(np.log10(config["C"]) ** 2 + np.log10(config["gamma"]) ** 2)
+
+
+# ------------------------------------------------------------------------------------------------ studies
+
+
+def test_the_advised_arms_are_the_engine_and_each_adversary_with_valid_answers(advice: ModuleType) -> None:
+    task = Task("llambo-iris-SVM", SVM, [])
+    arms = dict(advice.safety_arms(task, 0, 12, "random"))
+    kinds = {"worst point", "repeats", "borders", "flattering, then hostile", "gullible"}
+    assert set(arms) == {"random", *(f"random~{kind}" for kind in kinds)}
+    alone, advised = arms["random"](), arms["random~borders"]()
+    assert [row["eval"] for row in alone] == list(range(1, 13))
+    assert {row["source"] for row in alone} == {"engine"}
+    assert "advisor" in {row["source"] for row in advised}
+
+
+def test_the_default_first_arm_begins_where_the_rules_do(advice: ModuleType) -> None:
+    task = Task("llambo-iris-SVM", SVM, [])
+    first = {}
+    for arm, run in advice.gain_arms(task, 0, 10, "random"):
+        begun = len(task.asked)
+        rows = run()
+        first[arm] = (task.asked[begun], {row["source"] for row in rows})
+    assert first["random~default"][0] == first["random~rules"][0]
+    assert first["random~default"][1] == {"queue", "engine"}, "and has no advice"
+    assert "advisor" in first["random~rules"][1]
+    assert first["random~rules, blinded"] == first["random"], "names that say nothing bring no advice"
+
+
+def test_blinding_renames_conditions_too_and_can_be_undone(advice: ModuleType) -> None:
+    hidden, names = advice.blinded(NESTED)
+    assert [p.name for p in hidden] == ["x1", "x2"] and hidden[1].parent == "x1" and hidden[0].parent is None
+    assert names == {"x1": "kernel", "x2": "gamma"}
+
+
+def test_words_name_the_model_and_no_data_set(advice: ModuleType) -> None:
+    assert advice.words_for("llambo-iris-SVM") == "a support vector machine of scikit-learn"
+    assert advice.words_for("rbv2_xgboost-12") == "xgboost on tabular data"
+    assert advice.words_for("synthetic-levy8") is None
+
+
+def test_an_interrupted_run_goes_on_with_what_it_has_not(
+    advice: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(advice, "benchmark_folder", lambda: tmp_path)
+    monkeypatch.setitem(sys.modules, "tasks", SimpleNamespace(make_task=lambda name: Task(name, SVM, [])))
+
+    def run(seeds: int) -> list[str]:
+        given = ["gain", "--engines", "random", "--tasks", "llambo-iris-SVM", "--budget", "3"]
+        monkeypatch.setattr(sys, "argv", ["advice.py", *given, "--seeds", "0", str(seeds), "--out", str(tmp_path)])
+        advice.main()
+        return capsys.readouterr().out.splitlines()
+
+    assert [len(run(1)), len(run(2)), len(run(2))] == [4, 4, 0]
+    rows = list(csv.DictReader((tmp_path / "random~rules.csv").open()))
+    assert [(row["seed"], row["eval"]) for row in rows] == [(s, e) for s in "01" for e in "123"]
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def test_a_ratio_is_of_means_over_tasks_with_a_bound_on_each_side(tables: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(task, seed) for task in "ab" for seed in range(40)]
+    base = {pair: np.array([1.0 + (pair[0] == "b") + 0.2 * rng.random()]) for pair in pairs}
+    same = {pair: 1.1 * value for pair, value in base.items()}
+    found = tables.ratio([same], base, pairs, 1)
+    assert tuple(found) == pytest.approx((1.1, 1.1, 1.1)), "pairs are drawn together: what they share cancels"
+    noisy = {pair: value + rng.normal(0, 0.3) for pair, value in base.items()}
+    one, both = tables.ratio([noisy], base, pairs, 1), tables.ratio([noisy, base], base, pairs, 1)
+    assert one.low < one.value < one.high
+    assert both.value - 1 == pytest.approx((one.value - 1) / 2), "advisers are pooled by their mean"
+
+
+def test_the_bound_covers_as_often_as_it_says(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "RESAMPLES", 400)
+    rng, pairs, above = np.random.default_rng(1), [("a", seed) for seed in range(30)], 0
+    for _ in range(200):
+        base = {pair: np.array([rng.gamma(4.0)]) for pair in pairs}
+        arm = {pair: value * rng.lognormal(0.0, 0.2) for pair, value in base.items()}
+        above += tables.ratio([arm], base, pairs, 1).high >= np.exp(0.02)  # the mean of that lognormal
+    assert 0.88 <= above / 200 <= 0.99
+
+
+def test_the_safety_table_pools_and_lists_on_common_pairs(tables: ModuleType, tmp_path: Path) -> None:
+    def write(arm: str, losses: dict[int, list[float]], advised: int) -> None:
+        lines = ["task,seed,eval,loss,source"]
+        lines += [
+            f"t,{seed},{i + 1},{loss},{'advisor' if i < advised else 'engine'}"
+            for seed, values in losses.items()
+            for i, loss in enumerate(values)
+        ]
+        (tmp_path / f"{arm}.csv").write_text("\n".join(lines) + "\n")
+
+    write("tpe", {0: [4.0, 2.0], 1: [4.0, 2.0], 2: [1.0, 1.0]}, 0)
+    write("tpe~borders", {0: [9.0, 2.0], 1: [9.0, 4.0]}, 1)
+    write("tpe~repeats", {0: [4.0, 2.0], 1: [4.0, 2.0]}, 0)
+    write("gp", {0: [1.0, 1.0]}, 0)
+    lines = tables.safety_table(tmp_path, tables.load([str(tmp_path)]), {"t": (0.0, 10.0)}, 2).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert [row[:5] for row in cells] == [
+        ["tpe", "**all of them**", "2", ".200", ".250"],
+        ["tpe", "borders", "2", ".200", ".300"],
+        ["tpe", "repeats", "2", ".200", ".200"],
+    ]
+    assert [row[5].split()[0] for row in cells] == ["1.25", "1.50", "1.00"]
+    assert [row[6] for row in cells] == ["0.5", "1.0", "0.0"]
+
+
+def test_the_gain_table_holds_rules_against_both(tables: ModuleType) -> None:
+    values = {"gp": 0.8, "gp~default": 0.5, "gp~rules": 0.4, "gp~rules, blinded": 0.88}
+    runs = {arm: {("t", seed): np.array([value]) for seed in range(3)} for arm, value in values.items()}
+    row = tables.gain_table("t", runs, ["t"], [1]).splitlines()[-1]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:7] == ["gp", "1", "3", ".800", ".500", ".400", ".880"]
+    assert [cell.split()[0] for cell in cells[7:]] == ["0.50", "0.80", "1.10"]
+    assert tables.gain_table("t", runs, ["other"], [1]) == ""
