@@ -29,7 +29,8 @@ class Policy:
     budget: int = 50  # trials; assumed where the user set none
     seed_fraction: float = 0.1  # advised seeds: at most this part of the budget ...
     max_seeds: int = 5  # ... and at most this many ...
-    seed_window: float = 0.2  # ... among the first trials: this part of the budget
+    seed_window: float = 0.2  # ... among the first trials: this part of the budget ...
+    max_unjudged: int = 2  # ... and none while so many wait for a judgement: two that lose take all trust
     share_first: float = 0.25  # advised trials among those after the seeds: at the start ...
     share_last: float = 0.1  # ... and at the end of the budget
     gate_first: float = 0.5  # quantile of the engine's own candidates that advice must reach: at the start ...
@@ -65,6 +66,7 @@ class Record:
     advised: int = 0  # advised trials past it
     last_asked: int | None = None  # the trial for which the advisor was last asked past the seeds
     trust: Trust = UNTRIED
+    unjudged: int = 0  # trials of this advisor that were not held against one of the engine's yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | No
             return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {policy.probe_every}"
         return "probe", f"a probe, since trust is low ({record.trust})"
     if startup and record.seeds < policy.seeds and policy.seeding(record.number):
+        if record.unjudged >= policy.max_unjudged:
+            return None, f"{record.unjudged} advised trials wait to be held against the engine's own"
         return "seed", f"seed {record.seeds + 1} of {policy.seeds}"
     share = policy.share(record.number) * record.trust.factor
     turns = record.number - record.seeds + 1

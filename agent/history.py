@@ -102,6 +102,12 @@ class History:
             self._trust[advisor] = (len(self.results), trust)
         return trust
 
+    def unjudged(self, advisor: str) -> int:
+        """That advisor's trials that `trust` has not judged yet; 0 where it judges none, with several objectives."""
+        if len(self._view.objectives) > 1:
+            return 0
+        return sum(by == advisor for by in self._advised_by.values()) - self.trust(advisor).evaluated
+
     def noise_floor(self) -> float:
         """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
         again, among those of the fidelity that most have. Who asks, and when, makes no difference."""

@@ -271,6 +271,7 @@ class Suggester:
             self._history.advised,
             self._desk.asked_before(self._history.created) if self._desk else None,
             self._history.trust(self._desk.identity) if self._desk else UNTRIED,
+            self._history.unjudged(self._desk.identity) if self._desk else 0,
         )
         advice, scores = self._advice(record, index, asked)
         decision = decide(advice, [asked.proposal], scores, record, self._policy)
