@@ -23,7 +23,7 @@ import numpy as np
 from benchmark_data import benchmark_folder
 from summary import Pair, Regret, Runs, load, mean_regret, number, read_reference, regrets, shared
 
-APART = "~"  # between an engine's name and its adviser's, in an arm's
+APART = "~"  # between an engine's name and its advisor's, in an arm's
 GAIN_ARMS = ("default", "rules", "rules, blinded")
 RESAMPLES = 10_000
 
@@ -58,13 +58,13 @@ def ratio(arms: Sequence[Regret], base: Regret, pairs: Sequence[Pair], at: int, 
 
 
 def arms_by_engine(runs: Runs) -> dict[str, list[str]]:
-    """Of every engine that ran alone, the arms with an adviser."""
+    """Of every engine that ran alone, the arms with an advisor."""
     alone = sorted(arm for arm in runs if APART not in arm)
     return {engine: sorted(arm for arm in runs if arm.startswith(engine + APART)) for engine in alone}
 
 
 def advised_in(folder: Path, arm: str, pairs: Sequence[Pair], at: int) -> float:
-    """Trials per study, among its first `at`, that were the adviser's."""
+    """Trials per study, among its first `at`, that were the advisor's."""
     wanted, count = set(pairs), 0
     with (folder / f"{arm}.csv").open() as file:
         for row in csv.DictReader(file):
@@ -76,7 +76,7 @@ def advised_in(folder: Path, arm: str, pairs: Sequence[Pair], at: int) -> float:
 def safety_table(folder: Path, losses: Runs, reference: Mapping[str, tuple[float, float]], at: int) -> str:
     runs = regrets(losses, reference)
     tasks = sorted({task for pairs in runs.values() for task, _ in pairs})
-    lines = ["| engine | adviser | pairs | regret alone | with advice | ratio (5% to 95%) | advised trials |"]
+    lines = ["| engine | advisor | pairs | regret alone | with advice | ratio (5% to 95%) | advised trials |"]
     lines.append("|---" * 7 + "|")
     for engine, arms in arms_by_engine(runs).items():
         pairs = shared(runs, [engine, *arms], tasks, at)

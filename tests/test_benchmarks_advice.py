@@ -138,7 +138,7 @@ def test_a_ratio_is_of_means_over_tasks_with_a_bound_on_each_side(tables: Module
     noisy = {pair: value + rng.normal(0, 0.3) for pair, value in base.items()}
     one, both = tables.ratio([noisy], base, pairs, 1), tables.ratio([noisy, base], base, pairs, 1)
     assert one.low < one.value < one.high
-    assert both.value - 1 == pytest.approx((one.value - 1) / 2), "advisers are pooled by their mean"
+    assert both.value - 1 == pytest.approx((one.value - 1) / 2), "advisors are pooled by their mean"
 
 
 def test_the_bound_covers_as_often_as_it_says(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
