@@ -2,6 +2,7 @@
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: reference values, recorded random search
     python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain
+    python benchmarks/advice_summary.py --lost RESULTS/raw         # what trials that an engine does not get are worth
 
 Normalised regret as in benchmarks/summary.py; its mean is taken over seeds, then over tasks, and of both arms on the
 (task, seed) pairs that all arms of an engine have. A ratio of two such means has beside it the 5% and 95% quantiles of
@@ -92,6 +93,17 @@ def safety_table(folder: Path, losses: Runs, reference: Mapping[str, tuple[float
     return "\n".join([*lines, ""])
 
 
+def lost_table(runs: Runs, arms: Sequence[str], at: int, lost: Sequence[int] = (1, 2, 3, 5, 7)) -> str:
+    """What an engine's last few trials are worth: its regret without them over its regret after `at`."""
+    lines = ["| engine alone | pairs | " + " | ".join(f"{n} lost" for n in lost) + " |", "|---" * (len(lost) + 2) + "|"]
+    for arm in arms:
+        if pairs := [pair for pair, values in runs[arm].items() if len(values) >= at]:
+            whole = mean_regret(runs[arm], pairs, at)
+            cells = [f"{mean_regret(runs[arm], pairs, at - n) / whole:.2f}" for n in lost]
+            lines.append(f"| {arm} | {len(pairs)} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
 def gain_table(title: str, runs: Runs, tasks: Sequence[str], shown: Sequence[int]) -> str:
     """Markdown; the empty text where no pair is shared."""
     lines = []
@@ -119,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--safety", type=Path, metavar="FOLDER")
     parser.add_argument("--gain", type=Path, metavar="FOLDER")
+    parser.add_argument("--lost", type=Path, metavar="FOLDER", help="runs of engines alone, of benchmarks/engines.py")
     parser.add_argument("--at", nargs="+", type=int, default=[10, 25, 50], help="evaluations; safety takes the last")
     parser.add_argument("--per-task", action="store_true", help="gain on every single task too")
     args = parser.parse_args()
@@ -126,6 +139,9 @@ def main() -> None:
     reference = read_reference(folder / "results" / "reference.csv")
     if args.safety:
         print(safety_table(args.safety, load([str(args.safety)]), reference, max(args.at)))
+    if args.lost:
+        runs = regrets(load([str(args.lost)]), reference)
+        print(lost_table(runs, sorted(runs), max(args.at)))
     if args.gain:
         recorded = [str(folder / "results" / name) for name in ("raw", "llambo_raw")]
         everyone = regrets(load([str(args.gain), *recorded]), reference)  # the best known is the best of all arms

@@ -184,3 +184,8 @@ def test_the_gain_table_holds_rules_against_both(tables: ModuleType) -> None:
     assert cells[:7] == ["gp", "1", "3", ".800", ".500", ".400", ".880"]
     assert [cell.split()[0] for cell in cells[7:]] == ["0.50", "0.80", "1.10"]
     assert tables.gain_table("t", runs, ["other"], [1]) == ""
+
+
+def test_lost_trials_are_the_last_ones_of_runs_that_are_long_enough(tables: ModuleType) -> None:
+    runs = {"gp": {("t", 0): np.array([0.9, 0.6, 0.3, 0.2]), ("t", 1): np.array([0.9, 0.6])}}
+    assert tables.lost_table(runs, ["gp"], 4, [1, 2]).splitlines()[-1] == "| gp | 1 | 1.50 | 3.00 |"
