@@ -163,7 +163,7 @@ def test_a_grid_is_tried_once_each_and_ends(choices, total: int, tmp_path: Path)
 def test_a_displaced_grid_point_is_tried_later() -> None:
     """Shared mode: every point once, advised or not."""
     space = Space({"a": Int(1, 5), "b": Int(1, 4)})
-    advisor = FakeAdvisor(lambda request: [{"a": 5, "b": 4}, {"a": 4, "b": 4}, {"a": 1, "b": 1}])
+    advisor = FakeAdvisor(lambda request: [{"a": 1, "b": 1}, {"a": 5, "b": 4}, {"a": 4, "b": 4}])
     agent = Agent(space, metric="loss", engine="grid", advisor=advisor, store=None, budget=Budget(trials=30))
     agent.tune(lambda trial: float(trial["a"] * trial["b"]))
     assert len(agent.trials) == 20 == len({tuple(t.params.values()) for t in agent.trials})
