@@ -37,11 +37,14 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        if not np.isfinite(self.value):
+            return "-"  # the base has no regret left
+        bounds = f" ({self.low:.2f} to {self.high:.2f})" if np.isfinite([self.low, self.high]).all() else ""
+        return f"{self.value:.2f}{bounds}"
 
 
 def ratio(arms: Sequence[Regret], base: Regret, pairs: Sequence[Pair], at: int, seed: int = 0) -> Ratio:
-    """Of the mean of `arms` to `base`, after `at` evaluations."""
+    """Of the mean of `arms` to `base`, after `at` evaluations; without bounds where a task has one seed alone."""
     rng = np.random.default_rng(seed)
     by_task: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for pair in pairs:
@@ -54,7 +57,8 @@ def ratio(arms: Sequence[Regret], base: Regret, pairs: Sequence[Pair], at: int, 
         sampled += both[drawn].mean(axis=1).T / len(by_task)
         found += both.mean(axis=0) / len(by_task)
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.quantile(sampled[0] / sampled[1], [0.05, 0.95])
+        few = min(len(values) for values in by_task.values()) < 2
+        low, high = (np.nan, np.nan) if few else np.quantile(sampled[0] / sampled[1], [0.05, 0.95])
         return Ratio(float(found[0] / found[1]), float(low), float(high))
 
 

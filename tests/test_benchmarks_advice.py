@@ -141,6 +141,12 @@ def test_a_ratio_is_of_means_over_tasks_with_a_bound_on_each_side(tables: Module
     assert both.value - 1 == pytest.approx((one.value - 1) / 2), "advisors are pooled by their mean"
 
 
+def test_one_seed_has_no_bounds_and_no_regret_no_ratio(tables: ModuleType) -> None:
+    base, arm = {("t", 0): np.array([0.5, 0.0])}, {("t", 0): np.array([0.6, 0.1])}
+    assert str(tables.ratio([arm], base, list(base), 1)) == "1.20"
+    assert str(tables.ratio([arm], base, list(base), 2)) == "-"
+
+
 def test_the_bound_covers_as_often_as_it_says(tables: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "RESAMPLES", 400)
     rng, pairs, above = np.random.default_rng(1), [("a", seed) for seed in range(30)], 0
