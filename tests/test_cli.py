@@ -182,7 +182,7 @@ def test_why_tells_the_proposal_the_checks_and_the_prompt(shell: Shell, store: P
     prompt_hash = found["calls"][0]["prompt_hash"]
     assert re.search(rf"prompt propose v\d+ {prompt_hash[:12]}", out) and len(prompt_hash) >= 12
     assert found["engine"]["status"] == "displaced" and found["decision"]["verdicts"][0]["checks"]
-    assert "Curve: █" in out
+    assert "Values: █" in out
 
 
 def test_text_from_outside_is_one_harmless_line(shell: Shell, store: Path) -> None:

@@ -251,7 +251,7 @@ def why(store: Path, study: str | None, number: int, as_json: bool) -> None:
     for i, line in enumerate(text_of(found)):
         render.line(line, "bold" if i == 0 else "")
     if curve:
-        render.line(f"Curve: {render.sparkline([v for _, v in curve], 40)} {curve[0][1]:.4g} to {curve[-1][1]:.4g}")
+        render.line(f"Values: {render.sparkline([v for _, v in curve], 40)} {curve[0][1]:.4g} to {curve[-1][1]:.4g}")
 
 
 def text_of(found: Why) -> list[str]:
