@@ -6,43 +6,17 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from benchmark_kit import FOLDER, Param, script
 
 from tunewright.agent.lineup import choices
 from tunewright.engines import Objective
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@dataclass(frozen=True)
-class Param:
-    """As the benchmark describes a parameter."""
-
-    name: str
-    kind: str
-    low: float = 0.0
-    high: float = 1.0
-    log: bool = False
-    choices: tuple[str, ...] = ()
-    parent: str | None = None
-    when: tuple[str, ...] = ()
-
-
 PARAMS = [Param("rate", "float", 1e-4, 1.0, log=True), Param("x", "float", -10, 10), Param("n", "int", 1, 9)]
-
-
-def script(name: str) -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield import_module(name)
-        for ours in (name, "benchmark_data"):
-            sys.modules.pop(ours, None)
 
 
 @pytest.fixture(scope="module")

@@ -6,44 +6,19 @@ import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@dataclass(frozen=True)
-class Param:
-    """As the benchmark describes a parameter."""
-
-    name: str
-    kind: str
-    low: float = 0.0
-    high: float = 1.0
-    log: bool = False
-    choices: tuple[str, ...] = ()
-    parent: str | None = None
-    when: tuple[str, ...] = ()
-
+from benchmark_kit import Param, script
 
 SVM = [Param("C", "float", 1e-2, 1e3, log=True), Param("gamma", "float", 1e-4, 10, log=True)]
 NESTED = [
     Param("kernel", "cat", choices=("rbf", "linear")),
     Param("gamma", "float", 0.1, 1, parent="kernel", when=("rbf",)),
 ]
-
-
-def script(name: str) -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield import_module(name)
-        for ours in (name, "summary", "benchmark_data"):
-            sys.modules.pop(ours, None)
 
 
 @pytest.fixture(scope="module")
