@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 RULES = "rules"
 MAX_SAID = 4_000  # characters of a person's words
-SHOWN_CURVES = 3  # trials beside the one asked about whose curves are told
 
 T = TypeVar("T", Diagnosis, Summary, Priors)
 

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from tunewright.agent import tool_arguments as given_
 from tunewright.agent.cli import export, init, script, study_file
 from tunewright.agent.export import sweep_entry
+from tunewright.agent.prices import FREE, price_of
 from tunewright.agent.settings import Budget, completed
 from tunewright.agent.space_words import difference, parameter_words
 from tunewright.agent.store import Store
@@ -26,7 +27,6 @@ from tunewright.agent.workbench import Workbench, trainer_words
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Derived
 from tunewright.engines.space import Space
-from tunewright.plugins.hooks import FreeOfCharge
 from tunewright.prompts.text import plain
 
 # ------------------------------------------------------------------------------------------------ a new study
@@ -182,8 +182,7 @@ def observe(bench: Workbench, given: given_.Outcome) -> str:
 def paid(bench: Workbench, what: str) -> str:
     """What to ask before the study's advisor is; nothing where its answers are free."""
     advisor = bench.agent._advisor
-    free = advisor is None or (isinstance(advisor, FreeOfCharge) and advisor.free_of_charge)
-    return "" if free else f"{what}, which may cost tokens"
+    return "" if advisor is None or price_of(advisor, {}) == FREE else f"{what}, which may cost tokens"
 
 
 def ideas(bench: Workbench, given: given_.Nothing) -> dict[str, Any]:

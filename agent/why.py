@@ -56,19 +56,21 @@ class Why:
         return [
             f"Trial {t.number}: {t.state}{attempt}" + (f", {outcome}" if outcome else ""),
             f"  {values_text(t.params)}",
-            f"Chosen by {t.source}"
-            + (f" ({', '.join(self._who())})" if t.proposer not in (t.source, "user") else "")
-            + f": {self.reason}",
+            self.chosen,
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
             *([f"Curve: {self.curve}"] if self.curve else []),
             *([f"Took: {self.resources}"] if self.resources else []),
             *(f"Note: {note}" for note in self.notes),
         ]
 
-    def _who(self) -> list[str]:
-        """The proposer, and of a portfolio which of its engines."""
-        member = self.engine.tags.get("member") if self.engine and self.trial.source == "engine" else None
-        return [self.trial.proposer, *([str(member)] if member else [])]
+    @property
+    def chosen(self) -> str:
+        """Who chose it, of a portfolio which of its engines, and why."""
+        trial = self.trial
+        member = self.engine.tags.get("member") if self.engine and trial.source == "engine" else None
+        who = f"{trial.proposer}, {member}" if member else trial.proposer
+        by = trial.source if trial.proposer in (trial.source, "user") else f"{trial.source} ({who})"
+        return f"Chosen by {by}: {self.reason}"
 
     def _engine(self) -> list[str]:
         if self.engine is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlite_utils.utils import sqlite3
+from store_kit import raw
 
 from tunewright.agent.errors import FixDatabasePath, RestoreDatabase, UnlockDatabase, UpgradeSQLite
 from tunewright.agent.store import Store, connection, journal
@@ -49,14 +50,6 @@ def fill(path, trials=3):
 
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def raw(path, statement):
-    database = sqlite3.connect(str(path))
-    found = database.execute(statement).fetchall()
-    database.commit()
-    database.close()
-    return found
 
 
 def run(code, *arguments):

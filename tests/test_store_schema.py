@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sqlite_utils.utils import sqlite3
+from store_kit import raw
 
 from tunewright.agent.cli import reading
 from tunewright.agent.errors import FixDatabasePath
@@ -15,14 +15,6 @@ from tunewright.agent.store.repair import check, salvage
 from tunewright.engines.types import State
 
 FROZEN = Path(__file__).parent / "frozen"
-
-
-def raw(path, statement):
-    database = sqlite3.connect(str(path))
-    found = database.execute(statement).fetchall()
-    database.commit()
-    database.close()
-    return found
 
 
 TABLES = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'texts_%' ORDER BY type, name"

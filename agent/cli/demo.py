@@ -181,8 +181,7 @@ def _tell(agent: Agent, store: Path, default: Trial, best: Trial, test: Mapping[
 def _reasons(agent: Agent, trial: Trial) -> list[str]:
     """Who chose it and why, in the advisor's own words where it was advised, and what it changed."""
     found = agent.why(trial)
-    who = trial.source if trial.proposer in (trial.source, "user") else f"{trial.source} ({trial.proposer})"
-    lines = [f"Chosen by {who}: {found.reason}"]
+    lines = [found.chosen]
     chosen = found.decision.get("chosen")
     if chosen is not None:
         verdict = found.decision["verdicts"][chosen]

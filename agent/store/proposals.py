@@ -12,6 +12,8 @@ from tunewright.engines.errors import FixArgument
 from tunewright.plugins.hooks import Source
 
 _COLUMNS = "made_by, source, params, status, number, taken_by, id, ask_index, call, rationale, reason, tags"
+WAITING = ("held", "open")
+WAITS = "status IN ('held', 'open')"
 
 
 class Proposals(Base):
@@ -52,6 +54,8 @@ class Proposals(Base):
         arguments: list[Any] = [study_id]
         if number is not None:
             where, arguments = where + " AND (number = ? OR taken_by = ?)", [*arguments, number, number]
+        if status in WAITING:
+            where += f" AND {WAITS}"  # in these words, or SQLite does not take the index of those few
         if status is not None:
             where, arguments = where + " AND status = ?", [*arguments, status]
         with self._connection.read() as db:
@@ -77,8 +81,9 @@ class Proposals(Base):
     def expire_proposals(self, study_id: int, reason: str) -> None:
         """Of those that wait for a trial, held ones and open ones."""
         with self._connection.write() as db:
-            sql = "SELECT id FROM proposals WHERE study = ? AND status IN ('held', 'open') ORDER BY id"
-            waiting = db.execute(sql, [study_id]).fetchall()
+            waiting = db.execute(
+                f"SELECT id FROM proposals WHERE study = ? AND {WAITS} ORDER BY id", [study_id]
+            ).fetchall()
             self._change_proposals(db, {proposal_id: ("expired", reason) for (proposal_id,) in waiting})
 
     def _insert_proposals(
