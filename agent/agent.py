@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
+from tunewright.agent.beliefs import hold, read_task, withdraw
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
@@ -28,6 +29,10 @@ from tunewright.engines.errors import FixArgument, FixSpace, SpaceExhausted
 from tunewright.engines.schedulers import PBT
 from tunewright.engines.types import Fidelity, Objective, State, Verdict
 from tunewright.plugins.hooks import Advisor, Source
+
+if TYPE_CHECKING:
+    from tunewright.agent.counsel import Opinion
+    from tunewright.prompts import Priors
 
 
 class Agent(StudyReader):
@@ -95,9 +100,8 @@ class Agent(StudyReader):
                 chosen.make(given_objectives, fidelity, seed or 0, given_space)
 
         self._store = Store.open(store, redact=redact)
-        made = make_up(
-            self._store.study(study), engine, chosen, scheduler == AUTO, given_space, given_objectives or (), fidelity
-        )
+        before = self._store.study(study)
+        made = make_up(before, engine, chosen, scheduler == AUTO, given_space, given_objectives or (), fidelity)
         self._engine, chosen = made.order, made.scheduler
         config = {
             "task": task,
@@ -131,6 +135,7 @@ class Agent(StudyReader):
             if self._advisor is not None
             else None
         )
+        read_task(self._view, task, before)
         self._scheduler_choice = chosen
         self._by_hand: set[int] = set()  # trials that `suggest` gave to the user's own loop
         self._ended_by_verdict: set[int] = set()
@@ -352,6 +357,22 @@ class Agent(StudyReader):
         if not isinstance(text, str) or not text.strip():
             raise FixArgument("an empty note", field="note", value=text, fix='agent.note("lr above 0.05 diverges")')
         self._reconfigure(notes=[*self.config.get("notes", []), text.strip()])
+
+    def believe(self, words: str, *, model: bool = True) -> Opinion[Priors]:
+        """What a person knows, in words, as soft beliefs that tilt the engines from the next trial on: "lr above 0.05
+        diverges". Read by the advisor's language model where there is one and `model` is not False, else by patterns.
+
+        Beliefs never take a value out of the space, fade with the trials, and lose their weight where trials speak
+        against them (see `beliefs`). The advisor is told the words. Returns what was read and what was left over.
+        """
+        found = self.counsel(model=model).priors(words)
+        hold(self._store, self.study_id, found.answer.priors, found.by)
+        self.note(words)
+        return found
+
+    def withdraw(self, belief: int) -> None:
+        """Takes back the belief of this number, see `beliefs`. Raises FixArgument where there is none that holds."""
+        withdraw(self._store, self.study_id, belief)
 
     def _reconfigure(self, **changes: Any) -> None:
         """A part of the study's configuration that is no argument of `Agent`."""

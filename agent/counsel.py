@@ -16,6 +16,7 @@ from tunewright.agent.digest_text import MAX_TOKENS, render
 from tunewright.agent.digest_words import quoted
 from tunewright.agent.readings import words
 from tunewright.agent.records import Curve, TrialRecord
+from tunewright.agent.said import read
 from tunewright.agent.settings import label
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
@@ -105,7 +106,7 @@ class Counsel:
         )
 
     def priors(self, said: str) -> Opinion[Priors]:
-        """A person's words as soft beliefs. Without a model none are read: everything is left over."""
+        """A person's words as soft beliefs. Without a model they are read by patterns, which understand less."""
         if not isinstance(said, str) or not said.strip() or len(said) > MAX_SAID:
             fix = f"words, at most {MAX_SAID} characters"
             raise FixArgument("nothing that could be read", field="priors", value=str(said)[:80], fix=fix)
@@ -118,7 +119,7 @@ class Counsel:
             lambda text: parse_priors(text, self._view.space, said),
             facts,
             None,
-            lambda: Priors((), (f"{said.strip()[:200]}: no language model has read it",)),
+            lambda: read(said, self._view.space),
         )
 
     # ---------------------------------------------------------------- inner

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunewright.agent.beliefs import statement
 from tunewright.agent.digest_text import curve_line, trial_line
 from tunewright.agent.digest_words import cut, name, safe, tokens
 from tunewright.agent.readings import words
@@ -82,8 +83,11 @@ def lines_of(answer: Diagnosis | Summary | Priors, by: str, trouble: str | None)
         lines = _summary(answer)
     else:
         lines = _priors(answer)
-    told = "curves and statistics" if by == "rules" else by
-    lines.append(f"Said by {told}" + (f", since the model did not answer: {trouble}" if trouble else "") + ".")
+    if by != "rules":
+        told = f"Said by {by}"
+    else:
+        told = "Read by patterns" if isinstance(answer, Priors) else "Said by curves and statistics"
+    lines.append(told + (f", since the model did not answer: {trouble}" if trouble else "") + ".")
     lines += [f"Left out: {note}" for note in answer.notes]
     return [line[: len(line) - len(line.lstrip(" "))] + safe(line, 1_500) for line in lines]
 
@@ -109,11 +113,7 @@ def _summary(s: Summary) -> list[str]:
 def _priors(p: Priors) -> list[str]:
     lines = []
     for one in p.priors:
-        limits = [one.low, one.high] if not one.values else list(one.values)
-        when = "".join(f", when {k} is {_value(v)}" for k, v in (one.when or {}).items())
-        values = (" or " if one.values else " to ").join(_value(v) for v in limits if v is not None)
-        said = f"{one.parameter}: {one.belief.replace('_', ' ')} {values}"
-        lines.append(f'- {said.rstrip()}{when} ({one.strength}; "{one.words}")')
+        lines.append(f'- {statement(one)} ({one.strength}; "{one.words}")')
     return [*(lines or ["No belief about a parameter."]), *(f"Left over: {text}" for text in p.left_over)]
 
 

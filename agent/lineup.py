@@ -17,8 +17,19 @@ import numpy as np
 
 from tunewright.agent.favoured import favoured
 from tunewright.engines.errors import FixArgument, FixPlugin, SpaceExhausted
+from tunewright.engines.priors import Prior
 from tunewright.engines.space import Space
-from tunewright.engines.types import Engine, Fidelity, Objective, Observation, Params, Predictor, Proposal, Scorer
+from tunewright.engines.types import (
+    Believer,
+    Engine,
+    Fidelity,
+    Objective,
+    Observation,
+    Params,
+    Predictor,
+    Proposal,
+    Scorer,
+)
 from tunewright.plugins import registry
 from tunewright.plugins.hooks import Source
 
@@ -136,6 +147,7 @@ class Lineup:
         self._order, self.space, self.objectives, self.seed = list(order), space, objectives, seed
         self._fidelity = fidelity
         self._history: list[Observation] = []
+        self._priors: tuple[Prior, ...] = ()
         self._faults: list[str] = []  # since the last proposal
         self._judge: Engine | None = None
         self._drawn: tuple[Sequence[Params], np.ndarray] = NOTHING_DRAWN
@@ -151,7 +163,7 @@ class Lineup:
                 name, kind = choice.source.name, registry.load("engines", choice.source.name)
                 raise registry.options_refused(kind, f"engine {name!r}", choice.source.options, error) from None
             self._judge = None
-            if self._told(self._history):
+            if self._told(self._history) and (not self._priors or self._believes(self._engine)):
                 return
         raise FixPlugin("every engine of the fallback order failed", field="engine", value=self._faults)
 
@@ -164,6 +176,32 @@ class Lineup:
             self._fault(error)
             return False
         return True
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        """What people know beforehand, for the engines that can use it."""
+        if tuple(priors) == self._priors:
+            return
+        self._priors = tuple(priors)
+        if not self._believes(self._engine):
+            self._start(self._position + 1)
+        if self._judge is not None:
+            self._believes(self._judge)
+
+    def _believes(self, engine: Engine) -> bool:
+        """Whether it took the priors, if it knows what they are."""
+        if not isinstance(engine, Believer):
+            return True
+        try:
+            self._bounded(lambda: engine.believe(self._priors))
+        except Exception as error:
+            self._fault(error)
+            return False
+        return True
+
+    @property
+    def tilts(self) -> bool:
+        """Whether the engine in charge knows what priors are."""
+        return isinstance(self._engine, Believer)
 
     def _bounded(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises. An engine of somebody else's may hang: its thread, which nothing can end, is
@@ -246,9 +284,15 @@ class Lineup:
         if len(self.objectives) > 1:
             return None
         if self._judge is None:
-            self._judge = self._make(JUDGE)
-            self._judge.tell(self._history)
+            self._judge = self._new_judge()
         return self._judge if isinstance(self._judge, Scorer) else None
+
+    def _new_judge(self) -> Engine:
+        judge = self._make(JUDGE)
+        judge.tell(self._history)
+        if self._priors:
+            self._believes(judge)
+        return judge
 
     def reference(self, index: int) -> tuple[float, ...]:
         """(256,) scores of the generator's own candidates; empty while there is no model that tells them apart."""
@@ -256,8 +300,7 @@ class Lineup:
             return self._reference(index)
         except Exception as error:
             self._fault(f"cannot score: {error}")
-            self._judge = self._make(JUDGE)
-            self._judge.tell(self._history)
+            self._judge = self._new_judge()
             return self._reference(index)
 
     def _reference(self, index: int) -> tuple[float, ...]:

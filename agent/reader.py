@@ -17,6 +17,7 @@ from tunewright.engines.types import Params, Point
 
 if TYPE_CHECKING:
     from tunewright.agent.agent import Agent
+    from tunewright.agent.beliefs import Belief
     from tunewright.agent.counsel import Counsel
     from tunewright.agent.verification import Evidence
 
@@ -77,6 +78,11 @@ class StudyReader:
     def importance(self) -> dict[str, float]:
         """Each parameter's share of what a forest of trees explains of the metric, largest first; they sum to 1."""
         return self._view.importance()
+
+    @property
+    def beliefs(self) -> list[Belief]:
+        """What people said to believe of the parameters (see `Agent.believe`), and what became of it: print them."""
+        return self._view.beliefs()
 
     def counsel(self, *, model: bool = True) -> Counsel:
         """Answers to questions about the study: diagnose(trial number), summarize(), priors(words). The advisor's

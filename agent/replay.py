@@ -16,19 +16,21 @@ from typing import Any
 
 from tunewright.agent.advice import Question
 from tunewright.agent.agent import Agent
+from tunewright.agent.beliefs import TASK
 from tunewright.agent.consult import INTERRUPTED
 from tunewright.agent.errors import BudgetSpent
 from tunewright.agent.recordings import ReplayAdvisor
 from tunewright.agent.records import Hold, StudyRecord, TrialRecord
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Event, Store, current_owner
+from tunewright.agent.store.beliefs import BELIEVED, WITHDRAWN
 from tunewright.agent.store.consults import BEGAN, ENDED
 from tunewright.engines.errors import SpaceExhausted, TunewrightError
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, State
 
 FACTS = ("params", "source", "proposer", "seed", "fidelity", "resume_from")
-OWN = ("as_of", "heard", "held", "put")  # ids of a file's own rows in a decision
+OWN = ("as_of", "heard", "held", "put", "beliefs")  # ids of a file's own rows in a decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a decision stood on: the last result, the last event about a question, the question put for it."""
+    """What a decision stood on: the last result, the last event about a question, the question put for it,
+    the last event about a belief."""
 
     as_of: int | None = None
     heard: int | None = None
     put: int | None = None
+    beliefs: int | None = None
 
 
 def replay(store: Store, study: StudyRecord) -> Replay:
@@ -141,6 +145,8 @@ class _Replay:
                     self._asked(event)
                 elif known.put not in (event.id, event.payload.get("began")):  # its own is put by itself
                     later.append(event)
+            elif event.kind in (BELIEVED, WITHDRAWN) and event.id > (known.beliefs or 0):
+                later.append(event)
             elif early or (_is_result(event) and known.as_of is not None and event.id > known.as_of):
                 early = True
                 later.append(event)
@@ -153,7 +159,7 @@ class _Replay:
         if event.kind == "trial_resumed":
             return _Known(event.payload["action"].get("as_of"))
         body = self._store.decision(self._study.id, event.number or 0) or {}
-        return _Known(body.get("as_of"), body.get("heard"), body.get("put"))
+        return _Known(body.get("as_of"), body.get("heard"), body.get("put"), body.get("beliefs"))
 
     # ------------------------------------------------------------------------------------------ from outside
 
@@ -173,6 +179,11 @@ class _Replay:
         elif event.kind == "space_changed":
             self._space = Space.from_dict(facts["space"])
             agent.edit_space(self._space)
+        elif event.kind == BELIEVED:
+            told = [{k: v for k, v in prior.items() if k not in ("by", "told_at")} for prior in facts["priors"]]
+            store.believe(study_id, told, by=facts["priors"][0]["by"], once=facts["priors"][0]["by"] == TASK)
+        elif event.kind == WITHDRAWN:
+            store.withdraw_belief(study_id, facts["belief"])
         elif event.kind == "config_changed":
             self._reconfigure(facts["config"])
         elif number is None:

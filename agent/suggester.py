@@ -17,6 +17,7 @@ from typing import Any
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk, Question
 from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
+from tunewright.agent.beliefs import Beliefs
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.draft import Draft, Turn
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
@@ -60,6 +61,7 @@ class Suggester:
         self._lock = threading.Lock()
         self._turn = Turn()
         self._history = History(view)
+        self._beliefs = Beliefs(view.store, view.record.id)
         if scheduler is not None:
             self._history.rested = scheduler.rested
         self._order = order
@@ -137,6 +139,11 @@ class Suggester:
             self._sync()
             return self._history.told(), self._history.noise_floor() or None, self._history.created
 
+    @property
+    def tilts(self) -> bool:
+        """Whether the engine in charge knows what beliefs are."""
+        return self._lineup.tilts
+
     def _sync(self) -> None:
         ended = self._history.sync()
         if self._scheduler is not None:
@@ -150,6 +157,8 @@ class Suggester:
             self._desk.sync()
             self._turn.heard = self._desk.heard
         self._check_trust()
+        self._beliefs.sync()
+        self._lineup.believe(self._beliefs.holding)
 
     def _heard(self, told: Sequence[Told]) -> list[Observation]:
         """What the engines are told: in strict mode nothing of advised trials."""
@@ -371,6 +380,7 @@ class Suggester:
                 "as_of": as_of,
                 "heard": self._turn.heard,
                 "put": self._turn.put.id if self._turn.put else None,
+                "beliefs": self._beliefs.heard,
                 "defaults": list(draft.defaults),
                 "advisor": self._desk.identity if self._desk and draft.decision.source == "advisor" else None,
             },

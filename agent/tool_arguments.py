@@ -25,6 +25,10 @@ class Number(Nothing):
     number: int = Field(ge=0, description="The trial's number.")
 
 
+class Numbered(Nothing):
+    number: int = Field(ge=1, description="The number of a belief.")
+
+
 class Listing(Nothing):
     sort: Literal["best", "latest"] = Field("best", description="Best or latest first.")
     limit: int = Field(10, ge=1, le=MAX_TRIALS, description="How many trials.")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import TypedDict
 
 from tunewright.agent import tool_arguments as given_
+from tunewright.agent.beliefs import statement
 from tunewright.agent.cli import export, init, script, study_file
 from tunewright.agent.export import sweep_entry
 from tunewright.agent.prices import FREE, price_of
@@ -26,6 +27,7 @@ from tunewright.agent.why import values_text
 from tunewright.agent.workbench import Workbench, trainer_words
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Categorical, Derived
+from tunewright.engines.priors import Prior
 from tunewright.engines.space import Space
 from tunewright.prompts.text import plain
 
@@ -313,10 +315,34 @@ def _edit(bench: Workbench, edited: Space) -> list[str]:
 
 
 def note(bench: Workbench, given: given_.Text) -> str:
-    before = list(bench.agent.config.get("notes", []))
-    bench.agent.note(given.text)
-    bench.undo.append(("note", lambda: bench.agent._reconfigure(notes=before)))
-    return "noted; the advisor reads it with its next question"
+    agent = bench.agent
+    before, told = list(agent.config.get("notes", [])), {found.held.number for found in agent.beliefs}
+    found = agent.believe(given.text, model=False)
+    new = [held.held.number for held in agent.beliefs if held.held.number not in told]
+
+    def back() -> None:
+        agent._reconfigure(notes=before)
+        for number in new:
+            agent.withdraw(number)
+
+    bench.undo.append(("note", back))
+    if not found.answer.priors:
+        return "noted; the advisor reads it with its next question"
+    return f"noted, and the search leans that way from the next trial on: {_leaning(found.answer.priors)}"
+
+
+def noting(bench: Workbench, given: given_.Text) -> str:
+    priors = bench.agent.counsel(model=False).priors(given.text).answer.priors
+    return f"note: {given.text}" + (f"\n  read as: {_leaning(priors)}" if priors else "")
+
+
+def _leaning(priors: Sequence[Prior]) -> str:
+    return "; ".join(f"{statement(prior)} ({prior.strength})" for prior in priors)
+
+
+def withdraw(bench: Workbench, given: given_.Numbered) -> str:
+    bench.agent.withdraw(given.number)
+    return f"belief {given.number} tilts the search no more"
 
 
 def set_budget(bench: Workbench, given: given_.Caps) -> str:

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from tunewright.agent import tool_arguments as given_
 from tunewright.agent.agent import Agent
+from tunewright.agent.beliefs import statement
 from tunewright.agent.cli import init, script
 from tunewright.agent.doctor import examine_study
 from tunewright.agent.records import TrialRecord
@@ -54,6 +55,15 @@ class Training(TypedDict):
     ended: int
     going_on: bool
     trouble: NotRequired[str]
+
+
+class BeliefFacts(TypedDict):
+    number: int
+    belief: str
+    strength: str
+    status: str
+    words: str
+    fate: str
 
 
 class Study(TypedDict):
@@ -303,6 +313,16 @@ def search(bench: Workbench, given: given_.Text) -> list[Found]:
 
 def advice(bench: Workbench, given: given_.Nothing) -> list[dict[str, Any]]:
     return [one.to_dict() for one in worth(bench.agent._view)]
+
+
+def beliefs(bench: Workbench, given: given_.Nothing) -> list[BeliefFacts]:
+    return [
+        BeliefFacts(
+            number=found.held.number, belief=statement(found.held.prior), strength=found.held.prior.strength,
+            status=found.status, words=plain(found.held.prior.words, MAX_TEXT), fate=plain(str(found), MAX_TEXT),
+        )
+        for found in bench.agent.beliefs
+    ]  # fmt: skip
 
 
 def wait(bench: Workbench, given: given_.Waiting) -> Training | str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tunewright.agent.beliefs import Belief, Beliefs, judge
 from tunewright.agent.readings import reading
 from tunewright.agent.records import StudyRecord, TrialRecord
 from tunewright.agent.store import Store
@@ -73,6 +74,12 @@ class StudyView:
 
     def why(self, number: int) -> Why:
         return explain(self.store, self.record, number)
+
+    def beliefs(self) -> list[Belief]:
+        """Every belief that was told, and what became of it."""
+        told = Beliefs(self.store, self.record.id)
+        told.sync()
+        return judge(told.all, self) if told.all else []
 
     def importance(self) -> dict[str, float]:
         from tunewright.engines.importance import importance

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tunewright.agent.beliefs import Beliefs, statement
 from tunewright.agent.readings import reading
 from tunewright.agent.records import CallRecord, ProposalRecord, Resources, StudyRecord, TrialRecord
 from tunewright.agent.store import Event, Store
 from tunewright.engines.curves import Reading
+from tunewright.engines.priors import Prior
 from tunewright.prompts.text import plain
 
 MAX_LINE = 4_000
@@ -30,6 +32,7 @@ class Why:
     curve: Reading | None = None  # what its reports say, where it made any
     resources: Resources | None = None  # what its processes took, where a runner watched them
     notes: Sequence[str] = ()
+    beliefs: Sequence[Prior] = ()  # that tilted the engines when it was made
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -42,10 +45,19 @@ class Why:
             "curve": asdict(self.curve) if self.curve else None,
             "resources": asdict(self.resources) if self.resources else None,
             "notes": list(self.notes),
+            "beliefs": [{**asdict(prior), "said": statement(prior)} for prior in self.beliefs],
         }
 
     def __str__(self) -> str:
-        lines = [*self._head(), *self._engine(), *self._advice(), *self._calls(), *self._faults(), *self._numbers()]
+        lines = [
+            *self._head(),
+            *self._engine(),
+            *self._beliefs(),
+            *self._advice(),
+            *self._calls(),
+            *self._faults(),
+            *self._numbers(),
+        ]
         # Errors, rationales and answers came from outside: a line break in one must not forge a line of ours.
         return "\n".join(line[: len(line) - len(line.lstrip(" "))] + plain(line, MAX_LINE) for line in lines)
 
@@ -71,6 +83,10 @@ class Why:
         who = f"{trial.proposer}, {member}" if member else trial.proposer
         by = trial.source if trial.proposer in (trial.source, "user") else f"{trial.source} ({who})"
         return f"Chosen by {by}: {self.reason}"
+
+    def _beliefs(self) -> list[str]:
+        told = [f"{statement(prior)} ({prior.strength})" for prior in self.beliefs]
+        return [f"The engine leaned by what people said: {'; '.join(told)}"] if told else []
 
     def _engine(self) -> list[str]:
         if self.engine is None:
@@ -139,6 +155,15 @@ def _short(value: Any) -> str:
     return f"{float(value):.3g}"
 
 
+def _holding(store: Store, study: StudyRecord, heard: int | None) -> tuple[Prior, ...]:
+    """The beliefs that held after event `heard`."""
+    if heard is None:
+        return ()
+    told = Beliefs(store, study.id)
+    told.sync(heard)
+    return told.holding
+
+
 def values_text(params: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in params.items())
 
@@ -160,7 +185,9 @@ def explain(store: Store, study: StudyRecord, number: int) -> Why:
     notes = [event.payload["text"] for event in events if event.kind == "trial_noted"]
     taken, training = store.resources(study.id, [number]).get(number), _training(events, study)
     curve = reading(store, study, number)
-    return Why(trial, study.objectives[0]["name"], reason, decision, engine, calls, training, curve, taken, notes)
+    believed = _holding(store, study, decision.get("beliefs"))
+    metric = study.objectives[0]["name"]
+    return Why(trial, metric, reason, decision, engine, calls, training, curve, taken, notes, believed)
 
 
 def _training(events: Sequence[Event], study: StudyRecord) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.history import History, check_options
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
 from tunewright.engines.tpe import TPE
 from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Proposal, stream
@@ -54,6 +55,7 @@ class BOHB:
         self.space, self.objectives, self.seed = space, objectives, seed
         self.random_fraction, self.enough = random_fraction, wanted + 2  # Algorithm 2, line 2: |D_b| >= N_min + 2
         self._history = History(space)
+        self._knowledge = Knowledge(space, objectives[0])
         self._levels: dict[float, TPE] = {}
         self._values: dict[float, int] = {}  # how many observations of each level have a value
         self._failed: list[Observation] = []
@@ -73,6 +75,9 @@ class BOHB:
             self._levels[level].tell([seen])
             self._values[level] = self._values.get(level, 0) + 1
 
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
+
     def _model(self) -> TPE | None:
         """Of the largest fidelity with enough values (Algorithm 2, line 2); None while there is none."""
         known = [level for level, values in self._values.items() if values >= self.enough]
@@ -87,7 +92,8 @@ class BOHB:
             # Algorithm 2, line 1: a share rho is drawn at random.
             config = None if model is None or rng.random() < self.random_fraction else self._best(model, k, taken)
             tags = {"phase": "startup" if config is None else "model"}
-            config = config or self._history.fresh(partial(self.space.sample, rng), rng, taken)
+            draw = partial(self._knowledge.sample, rng, self._history.observations)
+            config = config or self._history.fresh(draw, rng, taken)
             taken.add(self.space.key(config))
             out.append(Proposal(config, fidelity, tags=tags))
         return out
@@ -97,14 +103,19 @@ class BOHB:
 
         Nothing is made of what still runs: few draws, and the random share, keep a batch apart."""
         drawn = model.candidates(CANDIDATES, index=index)
-        order = np.argsort(-model.score(drawn), kind="stable")
+        order = np.argsort(-self._tilted(model, drawn), kind="stable")
         known = self._history.keys | taken
         return next((drawn[i] for i in order if self.space.key(drawn[i]) not in known), None)
 
     def score(self, configs: Sequence[Config], fidelity: int | None = None) -> np.ndarray:
         """(n,) log l/g at the fidelity that proposes; zeros while there is no model."""
         model = self._model()
-        return np.zeros(len(configs)) if model is None else model.score(configs)
+        return np.zeros(len(configs)) if model is None else self._tilted(model, configs)
+
+    def _tilted(self, model: TPE, configs: Sequence[Config]) -> np.ndarray:
+        tilt = self._knowledge.tilt(self._history.observations)
+        scores = model.score(configs)
+        return scores if tilt is None else scores + tilt.log(self.space.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Params]:
         model = self._model()

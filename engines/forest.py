@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from tunewright.engines.gp.acquisition import log_expected_improvement
 from tunewright.engines.gp.encoding import Encoding
 from tunewright.engines.gp.model import standardize, subset
 from tunewright.engines.history import History, check_options
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.types import (
@@ -144,12 +146,16 @@ class Forest:
         self._startup, self._random_share = startup, float(random_share)
         self._encoding = Encoding(space, with_fidelity=fidelity is not None)
         self._history = History(self._encoding.space)
+        self._knowledge = Knowledge(self._encoding.space, objectives[0])
         self._rows = np.empty((0, self._encoding.width))
         self._built: tuple[int, Model | None] = (0, None)
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self._history.tell(observations)
         self._rows = np.vstack([self._rows, self._encoding.encode([o.params for o in observations])])
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
 
     # ---------------------------------------------------------------- proposals
 
@@ -180,13 +186,14 @@ class Forest:
             row = encoding.middle(rng)
             if encoding.feasible(row)[0]:
                 return encoding.decode(row[0])
-        rows = encoding.encode(encoding.space.sample(rng, START_CANDIDATES))
+        rows = encoding.encode(self._knowledge.samples(rng, self._history.observations, START_CANDIDATES))
         gaps = ((encoding.features(rows)[:, None] - known) ** 2).sum(2).min(1, initial=np.inf)
         return self._new(rows, gaps, running) or self._drawn(running, rng)
 
     def _drawn(self, running: Sequence[Params], rng: np.random.Generator) -> Config:
         """Uniform, and new where the space has anything new."""
-        return self._history.fresh(lambda: self._encoding.space.sample(rng), rng, self._keys(running))
+        draw = partial(self._knowledge.sample, rng, self._history.observations)
+        return self._history.fresh(draw, rng, self._keys(running))
 
     def _propose(self, model: Model, running: Sequence[Params], rng: np.random.Generator) -> Config:
         """The new configuration of the highest acquisition; a repeat only where a finite space has no other left."""
@@ -246,7 +253,9 @@ class Forest:
 
     def _acquisition(self, model: Model, rows: np.ndarray) -> np.ndarray:
         mean, variance = model.trees.predict(self._features(rows))
-        return log_expected_improvement(mean, np.sqrt(variance), model.best)[0]
+        value = log_expected_improvement(mean, np.sqrt(variance), model.best)[0]
+        tilt = self._knowledge.tilt(self._history.observations)
+        return value if tilt is None else value + tilt.log(rows)
 
     # ---------------------------------------------------------------- the model
 

@@ -17,10 +17,12 @@ from tunewright.engines.errors import FixArgument
 from tunewright.engines.forest import Forest
 from tunewright.engines.gp import GP
 from tunewright.engines.history import check_count, check_options, standing
+from tunewright.engines.priors import Prior
 from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.tpe import TPE
 from tunewright.engines.types import (
+    Believer,
     Capabilities,
     Fidelity,
     Objective,
@@ -76,6 +78,12 @@ class Portfolio:
             self._since += 1
             if self._best is None or (broken, short, losses) < self._best:
                 self._best, self._since = (broken, short, losses), 0
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        """Members that know no priors go without."""
+        for member in self._members:
+            if isinstance(member, Believer):
+                member.believe(priors)
 
     def ask(
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from tunewright.engines.history import History, check_options
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Space
 from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Proposal, stream
 
@@ -28,9 +29,13 @@ class Random:
         check_options("random", options)
         self.space, self.seed = space, seed
         self._history = History(space)
+        self._knowledge = Knowledge(space, objectives[0])
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self._history.tell(observations)
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
 
     def ask(
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None
@@ -38,7 +43,8 @@ class Random:
         taken, out = self._history.pending_keys(pending), []
         for k in range(index, index + n):
             rng = stream(self.seed, k)
-            config = self._history.fresh(partial(self.space.sample, rng), rng, taken)
+            draw = partial(self._knowledge.sample, rng, self._history.observations)
+            config = self._history.fresh(draw, rng, taken)
             taken.add(self.space.key(config))
             out.append(Proposal(config, fidelity, tags={"phase": "startup"}))
         return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections.abc import Collection, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from tunewright.engines.errors import FixArgument
 from tunewright.engines.history import History, check_options
 from tunewright.engines.parameters import Categorical, Parameter
 from tunewright.engines.parzen import Axes, Parzen
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
 from tunewright.engines.types import (
     Capabilities,
@@ -71,6 +72,7 @@ class TPE:
         parents = {name for condition in space.conditions.values() for name in condition.names}
         self._parents = [column for column, name in enumerate(space.names) if name in parents]
         self._history = History(space)
+        self._knowledge = Knowledge(space, objectives[0])
         self._units = np.empty((0, len(space.names)))
         self._ranked: list[tuple[Rank, int]] = []  # observations with a value, best first, and their rows
         self._told: tuple[Parzen, Parzen] | None = None  # the model of all that was told, once it was asked for
@@ -84,6 +86,9 @@ class TPE:
         self._history.tell(observations)
         self._units = np.vstack([self._units, self.space.encode([o.params for o in observations])])
         self._told = None
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
 
     def _rank(self, observation: Observation) -> Rank | None:
         """(broken constraints, -fidelity, loss), lower is better; None for a failure."""
@@ -113,7 +118,7 @@ class TPE:
         pending = {self.space.key(config) for config in running}
 
         def best(units: np.ndarray, *taken: Collection[str]) -> Params | None:
-            for i in np.argsort(-_ratio(model, units), kind="stable"):
+            for i in np.argsort(-self._ratio(model, units), kind="stable"):
                 (config,) = self.space.decode(units[i : i + 1])
                 key = self.space.key(config)
                 if not any(key in keys for keys in taken):
@@ -164,9 +169,15 @@ class TPE:
         if index < len(self._design):
             config = self._design[index]
             taken = self._history.keys | {self.space.key(c) for c in running}
-            if self.space.feasible(config) and self.space.key(config) not in taken:
+            if self.space.feasible(config) and self.space.key(config) not in taken and self._expected(config, rng):
                 return config
-        return self._history.fresh(lambda: self.space.sample(rng), rng, {self.space.key(config) for config in running})
+        draw = partial(self._knowledge.sample, rng, self._history.observations)
+        return self._history.fresh(draw, rng, {self.space.key(config) for config in running})
+
+    def _expected(self, config: Params, rng: np.random.Generator) -> bool:
+        """Whether a point of the design stays in spite of what is known beforehand: it is then drawn anew."""
+        tilt = self._knowledge.tilt(self._history.observations)
+        return tilt is None or rng.random() < math.exp(tilt.log(self.space.encode([config]))[0])
 
     @cached_property
     def _design(self) -> list[Params]:
@@ -238,14 +249,15 @@ class TPE:
     def score(self, configs: Sequence[Config], fidelity: int | None = None) -> np.ndarray:
         """(n,) log l - log g; zeros while there is no model."""
         model = self._model()
-        return np.zeros(len(configs)) if model is None else _ratio(model, self.space.encode(configs))
+        return np.zeros(len(configs)) if model is None else self._ratio(model, self.space.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Params]:
         """n draws of what `ask(index=index)` picks from; uniform while there is no model."""
         rng, model = stream(self.seed, index), self._model()
         return self.space.sample(rng, n) if model is None else self.space.decode(self._draw(model[0], rng, n))
 
-
-def _ratio(model: tuple[Parzen, Parzen], units: np.ndarray) -> np.ndarray:
-    """(m,) log l - log g of (m, d) units."""
-    return model[0].log_density(units) - model[1].log_density(units)
+    def _ratio(self, model: tuple[Parzen, Parzen], units: np.ndarray) -> np.ndarray:
+        """(m,) log l - log g of (m, d) units, and what is known beforehand."""
+        ratio = model[0].log_density(units) - model[1].log_density(units)
+        tilt = self._knowledge.tilt(self._history.observations)
+        return ratio if tilt is None else ratio + tilt.log(units)

@@ -6,12 +6,15 @@ import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
+
+if TYPE_CHECKING:
+    from tunewright.engines.priors import Prior
 
 Params: TypeAlias = Mapping[str, Any]
 Point: TypeAlias = tuple[float, float]
@@ -172,6 +175,15 @@ class Scorer(Protocol):
 
     def candidates(self, n: int, *, index: int) -> list[Params]:
         """n draws of the generator from which `ask(index=index)` picks."""
+        ...
+
+
+@runtime_checkable
+class Believer(Protocol):
+    """The optional half of an engine that what people know beforehand can tilt."""
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        """These priors from now on, in place of any before. Without priors proposals are as if it was never called."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Versioned prompt texts and the type of each answer."""
 
 from tunewright.prompts.answers import Answer, Candidate, answer_type, parse_propose
-from tunewright.prompts.beliefs import Prior, Priors, parse_priors, priors_type
+from tunewright.prompts.beliefs import Priors, parse_priors, priors_type
 from tunewright.prompts.library import Prompt, load, lock_problems
 from tunewright.prompts.opinions import (
     Diagnosis,
@@ -21,7 +21,6 @@ __all__ = [
     "Candidate",
     "Diagnosis",
     "Learned",
-    "Prior",
     "Priors",
     "Prompt",
     "Remedy",

@@ -6,41 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
 from tunewright.engines.parameters import Categorical, Parameter
+from tunewright.engines.priors import Belief, Certainty, Prior
 from tunewright.engines.space import Space
 from tunewright.prompts.answers import Closed, value_problem
 from tunewright.prompts.opinions import Scalar
 from tunewright.prompts.reading import MAX_VALUE, bad_answer, find_object, member, scalar, words
 from tunewright.prompts.text import plain
 
-Belief: TypeAlias = Literal[
-    "prefer_range", "avoid_above", "avoid_below", "prefer_values", "avoid_values", "rising", "falling"
-]
-Certainty: TypeAlias = Literal["weak", "medium", "strong"]
 ON_VALUES = ("prefer_values", "avoid_values")
 NEEDS = {"avoid_above": "high", "avoid_below": "low"}
 
 MAX_PRIORS, MAX_WORDS, MAX_VALUES, MAX_LEFT = 20, 300, 12, 12
 _GAP = re.compile(r"\s*(?:\.{3}|…)\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """One belief. `low` and `high` are in the parameter's own units, None where open; `when` holds the value of
-    another parameter under which alone it is meant; `words` are those of the person."""
-
-    parameter: str
-    belief: Belief
-    strength: Certainty
-    words: str
-    low: float | None = None
-    high: float | None = None
-    values: tuple[Any, ...] = ()
-    when: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

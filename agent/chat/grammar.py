@@ -36,6 +36,8 @@ Ask in plain words, for example:
   what should I try          the advisor's ideas
   what went wrong with 7     the advisor's opinion; `sum up`: what the study has shown
   find out of memory         search errors, rationales, answers
+  what do you believe        what you said of the parameters, and what the trials say to it
+  forget belief 2            take one back
   what did advice cost       calls, tokens, trials and gains per advisor
 and to change something (you are asked first):
   files, draft train.py      what is here, and a study drafted from a script
@@ -47,7 +49,7 @@ and to change something (you are asked first):
   freeze dropout at 0.1      or without a value: the best trial's
   lr between 1e-4 and 1e-2   change a range
   budget 100, budget 100000 tokens, budget 3600 seconds   caps on the whole study
-  lr is too high             tell the advisor something
+  lr is too high             tilt the search by what you know, and tell the advisor
   export best                a file for other tools; also csv, json, wandb
   undo                       take the last change back
 Type quit to leave; a run in the background is parked then."""
@@ -121,6 +123,8 @@ _RULES: tuple[_Rule, ...] = (
      lambda m, s: _tool("doctor")),
     (r"(?:what (?:should|shall|could) (?:i|we) try(?: next)?|ideas?|any ideas|suggest something|advise me)",
      lambda m, s: _tool("ideas")),
+    (r"(?:what do you believe|beliefs?|what did i (?:say|tell you))", lambda m, s: _tool("beliefs")),
+    (r"(?:forget|withdraw|drop)(?: belief)?(?: number)? #?(\d+)", lambda m, s: _tool("withdraw", number=int(m[1]))),
     (r"(?:what did (?:the )?advice cost|is (?:the )?advice worth it|worth|cost|advice|what did it cost)",
      lambda m, s: _tool("advice")),
     (rf"(?:search |change |set |keep )?([\w.]+)\s+(?:to |be )?(?:between|from|in)\s+{_VALUE}\s+(?:and|to|\.\.)\s+"

@@ -129,6 +129,7 @@ _WORDS: Mapping[str, Callable[[Any], list[str]]] = {
         [f"trial {hit['trial']}, {hit['kind']}: {hit['text']}" for hit in hits] or ["Nothing found."]
     ),
     "ideas": _ideas,
+    "beliefs": lambda found: [row["fate"] for row in found] or ["Nobody said anything to believe."],
     "advice": lambda found: [str(Worth(**row)) for row in found] or ["No advice was asked for."],
     "wait": _training,
     "run": lambda found: [

@@ -175,6 +175,26 @@ def why(number: int, study: str | None, store: Path, diagnose: bool, no_model: b
 
 
 @cli.command()
+@click.argument("words", required=False)
+@click.option("--study", help="The study, by default the one last worked on.")
+@store_option
+@click.option("--withdraw", metavar="NUMBER", type=click.IntRange(1), help="Take a belief back.")
+@click.option("--no-model", is_flag=True, help="Read the words by patterns alone, which costs nothing.")
+@json_option
+def believe(
+    words: str | None, study: str | None, store: Path, withdraw: int | None, no_model: bool, as_json: bool
+) -> None:
+    """Say what you know of the parameters.
+
+    WORDS such as "lr above 0.05 diverges" or "adam works better than sgd" become soft beliefs that tilt the search,
+    fade, and are dropped where trials speak against them. Without WORDS: what was said, and what became of it.
+    """
+    from tunewright.agent.cli.believe import run
+
+    run(words, study, store, withdraw, not no_model, as_json)
+
+
+@cli.command()
 @click.argument("target", metavar="[STUDY|study.yaml]", required=False)
 @store_option
 @click.option("--apply", is_flag=True, help="Carry out the fixes that can be: edits of the space, repeats to run.")

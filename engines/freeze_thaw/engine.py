@@ -9,6 +9,7 @@ pairs it with the scheduler of that name.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from tunewright.engines.freeze_thaw.belief import Belief, Model
 from tunewright.engines.gp import search
 from tunewright.engines.gp.acquisition import log_expected_improvement
 from tunewright.engines.history import History, check_options
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
 from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Prediction, Proposal, stream
 from tunewright.engines.types import Params as Config
@@ -60,10 +62,14 @@ class FreezeThaw:
         self._belief = Belief(space, objectives[0], fidelity or FULL)
         self._encoding = self._belief.encoding
         self._history = History(space)
+        self._knowledge = Knowledge(self._encoding.space, objectives[0])
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self._history.tell(observations)
         self._belief.tell(observations)
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
 
     def ask(
         self, n: int = 1, pending: Sequence[Proposal] = (), *, index: int, fidelity: int | None = None
@@ -83,7 +89,7 @@ class FreezeThaw:
 
     def _fresh(self, running: Sequence[Config], rng: np.random.Generator) -> Params:
         taken = {self.space.key(config) for config in running}
-        return self._history.fresh(lambda: self._encoding.space.sample(rng), rng, taken)
+        return self._history.fresh(partial(self._knowledge.sample, rng, self._history.observations), rng, taken)
 
     def _spread(self, running: Sequence[Config], rng: np.random.Generator) -> Params:
         """The default or the middle when nothing is known, else the farthest of a few random draws (Mitchell 1991)."""
@@ -92,7 +98,7 @@ class FreezeThaw:
         if not seen:
             row = encoding.middle(rng)
             return encoding.decode(row[0]) if encoding.feasible(row)[0] else self._fresh(running, rng)
-        drawn = encoding.space.sample(rng, FAR)
+        drawn = self._knowledge.samples(rng, self._history.observations, FAR)
         known = encoding.features(encoding.encode(seen))
         gaps = ((encoding.features(encoding.encode(drawn))[:, None] - known) ** 2).sum(2).min(1)
         return drawn[int(gaps.argmax())] if gaps.max() > 0 else self._fresh(running, rng)
@@ -125,6 +131,8 @@ class FreezeThaw:
         """(m,) log expected improvement at the highest step; -inf outside the constraints."""
         mean, std = model.posterior.predict(self._belief.ends(rows))
         value = log_expected_improvement(mean, std, model.best)[0]
+        if (tilt := self._knowledge.tilt(self._history.observations)) is not None:
+            value = value + tilt.log(rows)
         return np.where(self._encoding.feasible(rows), value, -np.inf)
 
     # ---------------------------------------------------------------- judgement

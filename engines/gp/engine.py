@@ -17,6 +17,7 @@ from tunewright.engines.gp import search
 from tunewright.engines.gp.encoding import Encoding
 from tunewright.engines.gp.kernel import KERNELS
 from tunewright.engines.gp.model import Data, Learner, Model, Surface
+from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.types import (
@@ -72,6 +73,7 @@ class GP:
         self._acquisition, self._kappa, self._startup = acquisition, float(kappa), startup
         self._encoding = Encoding(space, with_fidelity=fidelity is not None)
         self._learner = Learner(self._encoding, kernel)
+        self._knowledge = Knowledge(self._encoding.space, objectives[0])
         self._told: list[Observation] = []
         self._rows = np.empty((0, self._encoding.width))
         self._built: tuple[int, Model | None] = (0, None)
@@ -79,6 +81,9 @@ class GP:
     def tell(self, observations: Sequence[Observation]) -> None:
         self._told += observations
         self._rows = np.vstack([self._rows, self._encoding.encode([o.params for o in observations])])
+
+    def believe(self, priors: Sequence[Prior]) -> None:
+        self._knowledge.believe(priors)
 
     # ---------------------------------------------------------------- proposals
 
@@ -111,19 +116,19 @@ class GP:
             gaps = ((encoding.features(rows)[:, None] - known) ** 2).sum(2)
             return gaps.min(1) if len(known) else np.zeros(len(rows))
 
-        rows = encoding.encode(encoding.space.sample(rng, START_CANDIDATES))
+        rows = encoding.encode(self._knowledge.samples(rng, self._told, START_CANDIDATES))
         return self._best_new(rows, away(rows), away, waiting)
 
     def _propose(self, model: Model, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         encoding = self._encoding
         model = model.believe(encoding.features(waiting))
-        surface = Surface(encoding, model, self._acquisition, self._kappa)
+        surface = self._surface(model)
         pool = search.draw(encoding, model.incumbents, CANDIDATES, rng)
         if self._acquisition == "thompson":
             rows = encoding.mask(pool)
             features = encoding.features(rows)
             values = model.log_success(features) - model.objective.sample(features, rng)
-            values = np.where(encoding.feasible(rows), values, -np.inf)
+            values = np.where(encoding.feasible(rows), values + surface.tilted(rows), -np.inf)
         else:
             pool, values = search.maximise(encoding, surface.value, surface.slope, pool, rng)
             rows = encoding.mask(pool)
@@ -154,8 +159,7 @@ class GP:
         model = self._model()
         if model is None or not configs:
             return np.zeros(len(configs))
-        surface = Surface(self._encoding, model, self._acquisition, self._kappa)
-        return surface.value(self._encoding.encode(configs))
+        return self._surface(model).value(self._encoding.encode(configs))
 
     def candidates(self, n: int, *, index: int) -> list[Config]:
         model, rng = self._model(), stream(self._seed, index)
@@ -175,6 +179,10 @@ class GP:
         return Prediction(sign * mean[:, None], std[:, None] * model.unit)
 
     # ---------------------------------------------------------------- the model
+
+    def _surface(self, model: Model) -> Surface:
+        tilt = self._knowledge.tilt(self._told)
+        return Surface(self._encoding, model, self._acquisition, self._kappa, tilt)
 
     def _model(self) -> Model | None:
         if self._built[0] != len(self._told):

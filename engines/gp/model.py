@@ -15,6 +15,7 @@ import numpy as np
 from tunewright.engines.gp.acquisition import make
 from tunewright.engines.gp.encoding import Encoding
 from tunewright.engines.gp.regression import Hyperparameters, Posterior, fit
+from tunewright.engines.priors import Tilt
 
 FIT_EACH = 60
 MAX_FIT = 150
@@ -71,19 +72,24 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """The acquisition over rows."""
+    """The acquisition over rows, tilted by what is known beforehand."""
 
     encoding: Encoding
     model: Model
     acquisition: str
     kappa: float
+    tilt: Tilt | None = None
+
+    def tilted(self, rows: np.ndarray) -> np.ndarray:
+        """(m,) what the priors add."""
+        return np.zeros(len(rows)) if self.tilt is None else self.tilt.log(rows)
 
     def value(self, rows: np.ndarray) -> np.ndarray:
         """(m,) acquisition (ei and pi in logarithms) plus log probability of success; -inf outside the constraints."""
         features = self.encoding.features(rows)
         acquire = make(self.acquisition, self.model.best, self.kappa)
         value = acquire(*self.model.objective.predict(features))[0] + self.model.log_success(features)
-        return np.where(self.encoding.feasible(rows), value, -np.inf)
+        return np.where(self.encoding.feasible(rows), value + self.tilted(rows), -np.inf)
 
     def slope(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The acquisition alone, (m,), and its gradient (m, d) in the active numbers. Success is left to `value`."""
@@ -93,6 +99,8 @@ class Surface:
         by_feature = by_mean[:, None] * mean_gradient + by_std[:, None] * std_gradient
         gradient = np.zeros_like(rows)
         gradient[:, encoding.numeric] = by_feature[:, encoding.numeric_features]
+        if self.tilt is not None:
+            value, gradient = value + self.tilt.log(rows), gradient + self.tilt.gradient(rows)
         return value, np.where(np.isnan(rows), 0.0, gradient)
 
 
