@@ -156,7 +156,7 @@ def _read(clause: str, space: Space, last: str | None) -> list[Prior] | _Problem
     belief, limits = found
     if belief in ("rising", "falling") and strength == "strong":
         strength = "medium"  # a direction was never measured all over the range
-    if belief.startswith("prefer") and not _GOOD.search(text):
+    if belief == "prefer_range" and not _GOOD.search(text):
         strength = "weak"  # a range that is only named
     return [Prior(name, belief, strength, clause, when=when or None, **limits)]
 

@@ -121,7 +121,7 @@ def test_a_session_from_a_script_to_the_exported_best(tmp_path: Path, monkeypatc
         assert again.rest is None  # its runs came to their ends, also where trials rest
     heads = [question.splitlines()[0] for question in say.asked]
     assert heads == [
-        "Make the study train: minimize val_loss, 15 trials:", "Train 5 trials:", "Note: lr above 0.05 diverges?",
+        "Make the study train: minimize val_loss, 15 trials:", "Train 5 trials:", "Note: lr above 0.05 diverges:",
         "Change the space:", "Train 10 trials:", "Write the study as best to train-best.yaml?",
     ]  # fmt: skip
     assert "train.py --lr 0.01" in say.asked[0]

@@ -177,7 +177,7 @@ def test_every_tool_that_changes_something_asks_in_words(bench):
         "run": {"trials": 2}, "enqueue": {"params": {"lr": 0.1}}, "note": {"text": "x"}, "set_budget": {"trials": 3},
         "edit_space": {"parameters": {"width": None}}, "freeze": {"parameter": "lr"}, "undo": {},
         "ideas": {}, "opinion": {"number": 1}, "summary": {}, "export": {},
-        "suggest": {}, "observe": {"number": 2, "values": 0.1},
+        "suggest": {}, "observe": {"number": 2, "values": 0.1}, "withdraw": {"number": 1},
         "create_study": {"file": "train.py", "name": "other"},
     }  # fmt: skip
     (bench.folder / "train.py").write_text(
