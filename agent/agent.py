@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from tunewright.agent import settings, space_words
 from tunewright.agent.advice import AdviceDesk
 from tunewright.agent.arbiter import Advice
-from tunewright.agent.beliefs import hold, read_task, withdraw
+from tunewright.agent.beliefs import read_task, tell, withdraw
 from tunewright.agent.errors import AlreadyObserved, AwaitTrials, BudgetSpent
 from tunewright.agent.leases import Leases, TimeCap
 from tunewright.agent.lineup import choices
@@ -362,13 +362,10 @@ class Agent(StudyReader):
         """What a person knows, in words, as soft beliefs that tilt the engines from the next trial on: "lr above 0.05
         diverges". Read by the advisor's language model where there is one and `model` is not False, else by patterns.
 
-        Beliefs never take a value out of the space, fade with the trials, and lose their weight where trials speak
-        against them (see `beliefs`). The advisor is told the words. Returns what was read and what was left over.
+        They take no value out of the space, fade with the trials, and lose their weight where trials speak against them
+        (see `beliefs`). The advisor is told the words. Returns what was read and what was left over.
         """
-        found = self.counsel(model=model).priors(words)
-        hold(self._store, self.study_id, found.answer.priors, found.by)
-        self.note(words)
-        return found
+        return tell(self, words, model)
 
     def withdraw(self, belief: int) -> None:
         """Takes back the belief of this number, see `beliefs`. Raises FixArgument where there is none that holds."""

@@ -7,7 +7,7 @@ alone: from the task, from `Agent.believe`, the chat and the command line.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,10 @@ from tunewright.engines.priors import NEGLIGIBLE, Evidence, Prior, Tilt, evidenc
 from tunewright.engines.types import Observation, Params
 
 if TYPE_CHECKING:
+    from tunewright.agent.agent import Agent
+    from tunewright.agent.counsel import Opinion
     from tunewright.agent.view import StudyView
+    from tunewright.prompts import Priors
 
 TASK = "task"
 DRAWN = 512
@@ -108,7 +111,7 @@ class Beliefs:
             self.heard = event
             if kind == BELIEVED:
                 for told in payload["priors"]:
-                    self.all.append(Held(len(self.all) + 1, prior_of(told), told["by"]))
+                    self.all.append(Held(len(self.all) + 1, _prior_of(told), told["by"]))
             else:
                 number = payload["belief"]
                 before = self.all[number - 1]
@@ -119,9 +122,20 @@ class Beliefs:
         return tuple(held.prior for held in self.all if not held.withdrawn)
 
 
-def hold(store: Store, study_id: int, priors: Sequence[Prior], by: str, *, once: bool = False) -> None:
+def tell(agent: Agent, words: str, model: bool) -> Opinion[Priors]:
+    """See `Agent.believe`."""
+    found = agent.counsel(model=model).priors(words)
+    _hold(agent._store, agent.study_id, found.answer.priors, found.by)
+    agent.note(words)
+    if found.answer.priors and (engine := agent._suggester.deaf):
+        note = f"the engine {engine} does not lean by beliefs; the advisor alone is told"
+        return replace(found, answer=replace(found.answer, notes=(*found.answer.notes, note)))
+    return found
+
+
+def _hold(store: Store, study_id: int, priors: Sequence[Prior], by: str, *, once: bool = False) -> None:
     if priors:
-        store.believe(study_id, [to_dict(prior) for prior in priors], by=by, once=once)
+        store.believe(study_id, [_to_dict(prior) for prior in priors], by=by, once=once)
 
 
 def withdraw(store: Store, study_id: int, number: int) -> None:
@@ -147,16 +161,16 @@ def read_task(view: StudyView, task: str | None, before: StudyRecord | None) -> 
         for held in told.all:
             if held.by == TASK and not held.withdrawn:
                 store.withdraw_belief(study_id, held.number)
-    hold(store, study_id, read(task, view.space).priors, TASK, once=True)
+    _hold(store, study_id, read(task, view.space).priors, TASK, once=True)
 
 
-def to_dict(prior: Prior) -> dict[str, Any]:
+def _to_dict(prior: Prior) -> dict[str, Any]:
     """As the store keeps it; `told_at` is filled in there."""
     kept = {name: getattr(prior, name) for name in _FIELDS if name != "told_at"}
     return {**kept, "values": list(prior.values), "when": dict(prior.when) if prior.when else None}
 
 
-def prior_of(told: Mapping[str, Any]) -> Prior:
+def _prior_of(told: Mapping[str, Any]) -> Prior:
     known = {name: told[name] for name in _FIELDS if name in told}
     return Prior(**{**known, "values": tuple(told.get("values") or ())})
 

@@ -67,6 +67,10 @@ class Suggester:
         self._order = order
         self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
         self._lineup = self._new_lineup()
+        # Advice is held against all trials, in strict mode by engines of its own: the private one knows none of the
+        # places where advice has lost. An engine object cannot be had twice.
+        twice = strict and desk is not None and not any(choice.made for choice in order)
+        self._referee = self._new_lineup() if twice else self._lineup
 
     def next(
         self, fresh: bool = True, put: Question | None = None, *, leased: bool = False, devices: float = 0.0
@@ -118,11 +122,11 @@ class Suggester:
         """The engine's point, for the words of a question alone."""
         index = self._store.next_ask_index(self._study_id)
         asked = self._lineup.ask(index, self._history.pending(self._strict))
-        return asked if asked.startup or not self._lineup.reference(index) else self._with_view(asked)
+        return asked if asked.startup or not self._referee.reference(index) else self._with_view(asked)
 
     def _with_view(self, asked: Asked) -> Asked:
         """With where the best of the last reference lie; an engine without a model has no view."""
-        return asked if asked.startup else replace(asked, favoured=self._lineup.favoured())
+        return asked if asked.startup else replace(asked, favoured=self._referee.favoured())
 
     def _answer(self, question: Question) -> Advice:
         """Lets other workers go on while the advisor thinks."""
@@ -140,9 +144,9 @@ class Suggester:
             return self._history.told(), self._history.noise_floor() or None, self._history.created
 
     @property
-    def tilts(self) -> bool:
-        """Whether the engine in charge knows what beliefs are."""
-        return self._lineup.tilts
+    def deaf(self) -> str | None:
+        """The name of the engine in charge where it knows no beliefs."""
+        return None if self._lineup.tilts else self._lineup.source.name
 
     def _sync(self) -> None:
         ended = self._history.sync()
@@ -153,12 +157,15 @@ class Suggester:
         self._history.judge(told)
         self._told += told
         self._lineup.tell(self._heard(told))
+        if self._referee is not self._lineup:
+            self._referee.tell([t.observation for t in told])
         if self._desk is not None:
             self._desk.sync()
             self._turn.heard = self._desk.heard
         self._check_trust()
         self._beliefs.sync()
-        self._lineup.believe(self._beliefs.holding)
+        for lineup in (self._lineup, self._referee):
+            lineup.believe(self._beliefs.holding)
 
     def _heard(self, told: Sequence[Told]) -> list[Observation]:
         """What the engines are told: in strict mode nothing of advised trials."""
@@ -332,7 +339,7 @@ class Suggester:
         if self._desk is None:
             return Advice(silence="the study has no advisor"), Scores()
         phase, silence = turn(asked.proposal, record, self._policy)
-        reference = self._lineup.reference(index) if phase in ("gate", "probe") else ()
+        reference = self._referee.reference(index) if phase in ("gate", "probe") else ()
         if phase in ("gate", "probe") and not reference:
             phase, silence = None, "nothing is known yet that advice could be checked against"
         if phase is None:
@@ -349,7 +356,7 @@ class Suggester:
             if stands != (self._history.created, self._history.event):
                 raise StudyMoved("other workers went on while the advisor thought")
         valid = [c for c in advice.candidates if not c.problems]
-        scores = iter(self._lineup.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
+        scores = iter(self._referee.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
         measured = tuple(
             None
             if c.problems

@@ -3,11 +3,14 @@
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: tasks, reference values
     python benchmarks/advice.py safety --engines random tpe cmaes gp --seeds 0 50 --out RESULTS/safety
     python benchmarks/advice.py gain --engines gp --seeds 0 10 --out RESULTS/gain
-    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain
+    python benchmarks/advice.py words --engines gp tpe --seeds 0 10 --out RESULTS/words
+    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
 
 Every arm is a real study, kept in memory. `safety`: each adversary of tunewright.agent.testing whose answers are valid,
 as the advisor. `gain`: the rules advisor on parameters with ordinary names and a task in words; the same engine with
-the default that the rules know put first; the same study with its parameters named x1 to xd and no words. All arms of
+the default that the rules know put first; the same study with its parameters named x1 to xd and no words. `words`: no
+advisor, but a person who says where two of the parameters do well ("right": around the best of 3,000 random
+configurations) or who warns of just that place ("wrong"). All arms of
 a (task, seed) share the study's seed, so that the engine begins in the same way. One CSV per arm; a run that was
 interrupted goes on where it was: a (task, seed) that an arm has is not run again.
 """
@@ -26,6 +29,7 @@ from typing import Any, TypeAlias
 for var in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(var, "1")
 
+import numpy as np  # noqa: E402
 from benchmark_data import benchmark_folder, space_of  # noqa: E402
 
 FIELDS = ("task", "seed", "eval", "loss", "source")
@@ -49,6 +53,9 @@ WORDS = {  # what a user says of such a task; the data sets stay unnamed
     "AdaBoost": "AdaBoost of scikit-learn",
     "MLP_SGD": "a multilayer perceptron of scikit-learn, trained by SGD",
 }
+
+KNOWN = 3_000  # random configurations, of which somebody knows the best
+_BEST: dict[str, Mapping[str, Any]] = {}
 
 Row: TypeAlias = dict[str, Any]
 Arms: TypeAlias = Iterator[tuple[str, Callable[[], list[Row]]]]  # the arm's name, and what runs it
@@ -123,6 +130,42 @@ def gain_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
     yield f"{engine}~rules, blinded", lambda: study(behind, seed, budget, engine, "rules", names=names)
 
 
+def best_of_many(task: Any, space: Any) -> Mapping[str, Any]:
+    """The best of KNOWN random configurations: what a person with experience may know."""
+    if task.name not in _BEST:
+        drawn = space.sample(np.random.default_rng(KNOWN), KNOWN)
+        _BEST[task.name] = min(drawn, key=task.evaluate)
+    return _BEST[task.name]
+
+
+def said(space: Any, best: Mapping[str, Any], seed: int, right: bool) -> str:
+    """About two parameters: where they do well, or a warning of just that place."""
+    from tunewright.engines import Categorical
+
+    words = []
+    for name in np.random.default_rng(seed).permutation(sorted(best))[:2]:
+        kind, value = space.parameters[name], best[name]
+        if isinstance(kind, Categorical):
+            words.append(f"{name} {value} always works best" if right else f"{name} {value} always fails")
+            continue
+        u = kind.to_unit(value)
+        low, high = (f"{kind.from_unit(min(max(end, 0.02), 0.98)):.6g}" for end in (u - 0.15, u + 0.15))
+        if right:
+            words.append(f"{name} between {low} and {high} always works best")
+        else:
+            words.append(f"{name} above {low} always fails" if u > 0.5 else f"{name} below {high} always fails")
+    return "; ".join(words)
+
+
+def words_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
+    space = space_of(task.params)
+    best = best_of_many(task, space)
+    yield engine, lambda: study(task, seed, budget, engine, None)
+    for name, right in (("right words", True), ("wrong words", False)):
+        words = said(space, best, seed, right)
+        yield f"{engine}~{name}", lambda words=words: study(task, seed, budget, engine, None, words=words)
+
+
 def pairs_in(path: Path, budget: int) -> set[tuple[str, int]]:
     """The (task, seed) pairs that a CSV has in full."""
     if not path.exists():
@@ -143,9 +186,9 @@ def append(path: Path, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["safety", "gain"])
+    parser.add_argument("part", choices=["safety", "gain", "words"])
     parser.add_argument("--engines", nargs="+", default=["random", "tpe"])
-    parser.add_argument("--tasks", nargs="+", help="default: four for safety, eight for gain")
+    parser.add_argument("--tasks", nargs="+", help="default: four for safety and words, eight for gain")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 5], metavar=("FROM", "TO"))
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no study after this long")
@@ -154,7 +197,12 @@ def main() -> None:
     benchmark_folder()
     from tasks import make_task
 
-    arms_of, usual = {"safety": (safety_arms, SAFETY_TASKS), "gain": (gain_arms, GAIN_TASKS)}[args.part]
+    parts = {
+        "safety": (safety_arms, SAFETY_TASKS),
+        "gain": (gain_arms, GAIN_TASKS),
+        "words": (words_arms, SAFETY_TASKS),
+    }
+    arms_of, usual = parts[args.part]
     tasks = [make_task(name) for name in args.tasks or usual]
     began = time.monotonic()
     done: dict[str, set[tuple[str, int]]] = {}

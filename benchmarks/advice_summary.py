@@ -1,7 +1,7 @@
 """What benchmarks/advice.py measured, as Markdown: regret with an advisor over regret of the engine alone.
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: reference values, recorded random search
-    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain
+    python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
     python benchmarks/advice_summary.py --lost RESULTS/raw         # what trials that an engine does not get are worth
 
 Normalised regret as in benchmarks/summary.py; its mean is taken over seeds, then over tasks, and of both arms on the
@@ -108,6 +108,21 @@ def lost_table(runs: Runs, arms: Sequence[str], at: int, lost: Sequence[int] = (
     return "\n".join([*lines, ""])
 
 
+def words_table(runs: Runs, tasks: Sequence[str], shown: Sequence[int]) -> str:
+    lines = [
+        "| engine | at | pairs | alone | right words | wrong words | right / alone | wrong / alone |",
+        "|---" * 8 + "|",
+    ]
+    for engine, arms in arms_by_engine(runs).items():
+        right, wrong = (f"{engine}{APART}{name} words" for name in ("right", "wrong"))
+        for at in shown:
+            if {right, wrong} <= set(arms) and (pairs := shared(runs, [engine, right, wrong], tasks, at)):
+                means = [number(mean_regret(runs[arm], pairs, at)) for arm in (engine, right, wrong)]
+                ratios = [str(ratio([runs[arm]], runs[engine], pairs, at)) for arm in (right, wrong)]
+                lines.append("| " + " | ".join([engine, str(at), str(len(pairs)), *means, *ratios]) + " |")
+    return "\n".join([*lines, ""])
+
+
 def gain_table(title: str, runs: Runs, tasks: Sequence[str], shown: Sequence[int]) -> str:
     """Markdown; the empty text where no pair is shared."""
     lines = []
@@ -135,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--safety", type=Path, metavar="FOLDER")
     parser.add_argument("--gain", type=Path, metavar="FOLDER")
+    parser.add_argument("--words", type=Path, metavar="FOLDER")
     parser.add_argument("--lost", type=Path, metavar="FOLDER", help="runs of engines alone, of benchmarks/engines.py")
     parser.add_argument("--at", nargs="+", type=int, default=[10, 25, 50], help="evaluations; safety takes the last")
     parser.add_argument("--per-task", action="store_true", help="gain on every single task too")
@@ -143,6 +159,9 @@ def main() -> None:
     reference = read_reference(folder / "results" / "reference.csv")
     if args.safety:
         print(safety_table(args.safety, load([str(args.safety)]), reference, max(args.at)))
+    if args.words:
+        runs = regrets(load([str(args.words)]), reference)
+        print(words_table(runs, sorted({task for pairs in runs.values() for task, _ in pairs}), args.at))
     if args.lost:
         runs = regrets(load([str(args.lost)]), reference)
         print(lost_table(runs, sorted(runs), max(args.at)))

@@ -96,6 +96,12 @@ def test_a_model_reads_the_words_where_there_is_one():
     assert free.by == "rules" and [b.held.number for b in agent.beliefs] == [1, 2]
 
 
+def test_an_engine_that_knows_no_beliefs_says_so():
+    found = study(engine="cmaes").believe("lr above 0.05 diverges")
+    assert "the engine cmaes does not lean by beliefs" in str(found)
+    assert "does not lean" not in str(study(engine="auto").believe("lr above 0.05 diverges"))
+
+
 def test_strict_studies_keep_their_bound_beside_beliefs():
     """Beliefs are the user's, so the engine alone has them too: with every advised trial held back it is the same."""
     alone = study(task="lr above 0.01 diverges")

@@ -71,8 +71,8 @@ def test_conditions_and_several_sentences():
 
 
 SOME = (
-    "lr learning rate opt adam sgd layers above below between and 0.05 1e-3 3 diverges works best not never is too high "
-    "when with = ? . ; , % around better than more less momentum 9e99 -5 [ ]"
+    "lr learning rate opt adam sgd layers above below between and 0.05 1e-3 3 diverges works best not never is too "
+    "high when with = ? . ; , % around better than more less momentum 9e99 -5 [ ]"
 )
 WORDS = st.sampled_from(SOME.split())
 

@@ -111,3 +111,19 @@ def test_a_thousand_hostile_studies(block: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_longer_studies_past_the_seeds(engine: str) -> None:
     assert sum(check(seed, engine, trials=40) for seed in range(3)) >= 3
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_private_engine_leaves_the_judgement_of_advice_to_one_that_knows_all_trials(seed: int) -> None:
+    """A model of the engine's own trials has never seen the corner where advice has lost, and lets probes in again."""
+    rng, names = random.Random(seed), ["a", "b", "c", "d"]
+    corner = FakeAdvisor(lambda request: [{name: rng.uniform(0.85, 1.0) for name in names} for _ in range(3)])
+    agent = Agent(
+        {name: Float(0.0, 1.0) for name in names}, metric="loss", store=None, engine="random", advisor=corner,
+        safety="strict", budget=Budget(trials=70), seed=seed,
+    )  # fmt: skip
+    for _ in range(70):
+        trial = agent.suggest()
+        values = [trial[name] for name in names]
+        agent.observe(trial, (8.0 if min(values) > 0.8 else 0.0) - sum(values))
+    assert sum(trial.source == "advisor" for trial in agent.trials) == 2  # the seeds that lost
