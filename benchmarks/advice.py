@@ -2,17 +2,18 @@
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: tasks, reference values
     python benchmarks/advice.py safety --engines random tpe cmaes gp --seeds 0 50 --out RESULTS/safety
+    python benchmarks/advice.py curves --engines asha tpe+hyperband --budget 20 --seeds 0 10 --out RESULTS/curves
     python benchmarks/advice.py gain --engines gp --seeds 0 10 --out RESULTS/gain
     python benchmarks/advice.py words --engines gp tpe --seeds 0 10 --out RESULTS/words
     python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
 
-Every arm is a real study, kept in memory. `safety`: each adversary of tunewright.agent.testing whose answers are valid,
-as the advisor. `gain`: the rules advisor on parameters with ordinary names and a task in words; the same engine with
-the default that the rules know put first; the same study with its parameters named x1 to xd and no words. `words`: no
-advisor, but a person who says where two of the parameters do well ("right": around the best of 3,000 random
-configurations) or who warns of just that place ("wrong"). All arms of
-a (task, seed) share the study's seed, so that the engine begins in the same way. One CSV per arm; a run that was
-interrupted goes on where it was: a (task, seed) that an arm has is not run again.
+Every arm is a real study, kept in memory; all arms of a (task, seed) share its seed, so that the engine begins in the
+same way. `safety`: each adversary of tunewright.agent.testing whose answers are valid, as the advisor. `curves`: the
+same on learning curves, under a scheduler, the budget counted in full trainings. `gain`: the rules advisor on
+parameters with ordinary names and a task in words; the same engine with the default that the rules know put first; the
+same study with its parameters named x1 to xd and no words. `words`: no advisor, but a person who says where two of the
+parameters do well ("right": around the best of 3,000 random configurations) or who warns of just that place ("wrong").
+One CSV per arm; a run that was interrupted goes on where it was: a (task, seed) that an arm has is not run again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +56,8 @@ WORDS = {  # what a user says of such a task; the data sets stay unnamed
     "MLP_SGD": "a multilayer perceptron of scikit-learn, trained by SGD",
 }
 
+CURVE_TASKS = ("lcbench-167168", "lcbench-189873")
+LOWEST, BEGUN = 2, 300  # epochs; the least that a trial trains, and how many may begin
 KNOWN = 3_000  # random configurations, of which somebody knows the best
 _BEST: dict[str, Mapping[str, Any]] = {}
 
@@ -103,6 +107,50 @@ def study(
         rows.append(row)
     agent.close()
     return rows
+
+
+def trained_study(task: Any, seed: int, fulls: int, engine: str, advisor: Any) -> list[Row]:
+    """A study of curves under a scheduler, `engine` one that names its own or "ENGINE+SCHEDULER". A row for each full
+    training's worth of epochs: the loss at the end of the configuration that looked best by then."""
+    from tunewright.agent import Agent, Budget, Verdict
+    from tunewright.engines.types import Fidelity
+
+    name, _, scheduler = engine.partition("+")
+    given = {"scheduler": scheduler} if scheduler else {}
+    agent = Agent(
+        space_of(task.params), metric="loss", fidelity=Fidelity("epoch", LOWEST, task.max_epoch), engine=name,
+        advisor=advisor, budget=Budget(trials=BEGUN), store=None, seed=seed, **given,
+    )  # fmt: skip
+    curves: dict[int, list[float]] = {}
+    reached: dict[int, int] = {}
+    rows: list[Row] = []
+    spent, best, final = 0, math.inf, math.inf
+    while len(rows) < fulls:
+        trial = agent.suggest()
+        curve = curves.setdefault(trial.number, list(task.curve(dict(trial.params), task.max_epoch)))
+        verdict = Verdict.CONTINUE
+        for step in range(reached.get(trial.number, 0) + 1, task.max_epoch + 1):
+            spent, reached[trial.number] = spent + 1, step
+            if curve[step - 1] < best:
+                best, final = curve[step - 1], curve[-1]
+            if spent % task.max_epoch == 0:
+                row = {"task": task.name, "seed": seed, "eval": len(rows) + 1, "loss": f"{final:.7g}"}
+                rows.append({**row, "source": trial.source})
+            if (verdict := agent.report(trial, step, curve[step - 1])) is not Verdict.CONTINUE:
+                break
+        if verdict is Verdict.CONTINUE:
+            agent.observe(trial, curve[-1])
+    agent.close()
+    return rows[:fulls]
+
+
+def curve_arms(task: Any, seed: int, fulls: int, engine: str) -> Arms:
+    from tunewright.agent.testing import adversaries
+
+    yield engine, lambda: trained_study(task, seed, fulls, engine, None)
+    for enemy in adversaries(space_of(task.params), task.evaluate, seed=seed):
+        if enemy.harms:
+            yield f"{engine}~{enemy.name}", lambda enemy=enemy: trained_study(task, seed, fulls, engine, enemy.make())
 
 
 def safety_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
@@ -186,7 +234,7 @@ def append(path: Path, rows: list[Row]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["safety", "gain", "words"])
+    parser.add_argument("part", choices=["safety", "curves", "gain", "words"])
     parser.add_argument("--engines", nargs="+", default=["random", "tpe"])
     parser.add_argument("--tasks", nargs="+", help="default: four for safety and words, eight for gain")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 5], metavar=("FROM", "TO"))
@@ -201,6 +249,7 @@ def main() -> None:
         "safety": (safety_arms, SAFETY_TASKS),
         "gain": (gain_arms, GAIN_TASKS),
         "words": (words_arms, SAFETY_TASKS),
+        "curves": (curve_arms, CURVE_TASKS),
     }
     arms_of, usual = parts[args.part]
     tasks = [make_task(name) for name in args.tasks or usual]

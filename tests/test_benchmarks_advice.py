@@ -170,3 +170,40 @@ def test_the_gain_table_holds_rules_against_both(tables: ModuleType) -> None:
 def test_lost_trials_are_the_last_ones_of_runs_that_are_long_enough(tables: ModuleType) -> None:
     runs = {"gp": {("t", 0): np.array([0.9, 0.6, 0.3, 0.2]), ("t", 1): np.array([0.9, 0.6])}}
     assert tables.lost_table(runs, ["gp"], 4, [1, 2]).splitlines()[-1] == "| gp | 1 | 1.50 | 3.00 |"
+
+
+# ------------------------------------------------------------------------------------------------ words and curves
+
+
+def test_what_a_person_says_is_read_as_meant(advice: ModuleType) -> None:
+    from tunewright.agent.said import read
+
+    space = advice.space_of([*SVM, Param("kernel", "cat", choices=("rbf", "linear"))])
+    best = {"C": 30.0, "gamma": 0.01, "kernel": "rbf"}
+    for seed in range(6):
+        right, wrong = (read(advice.said(space, best, seed, kind), space) for kind in (True, False))
+        assert len(right.priors) == len(wrong.priors) == 2 and not right.left_over and not wrong.left_over
+        assert {p.strength for p in (*right.priors, *wrong.priors)} == {"strong"}
+        for good, bad in zip(right.priors, wrong.priors, strict=True):
+            assert good.belief.startswith("prefer") and bad.belief.startswith("avoid")
+            if good.parameter != "kernel":
+                assert good.low < best[good.parameter] < good.high
+
+
+@dataclass(frozen=True)
+class CurveTask(Task):
+    max_epoch: int = 9
+
+    def curve(self, config: dict[str, Any], epochs: int) -> list[float]:
+        end = self.evaluate(config)
+        return [end + 1 / step for step in range(1, epochs + 1)]
+
+
+def test_a_study_of_curves_has_a_row_for_each_full_training(advice: ModuleType) -> None:
+    task = CurveTask("curves", SVM, [])
+    arms = dict(advice.curve_arms(task, 0, 6, "random+hyperband"))
+    assert len(arms) == 6 and "random+hyperband~borders" in arms
+    rows = arms["random+hyperband"]()
+    losses = [float(row["loss"]) for row in rows]
+    assert [row["eval"] for row in rows] == list(range(1, 7)) and losses[-1] <= losses[0]
+    assert len(task.asked) > 6  # more configurations than full trainings: the weak ones were cut
