@@ -34,7 +34,8 @@ SPOKEN: Mapping[str, Sequence[str]] = {
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?(?:\s?%|k\b)?"
 _CLAUSES = re.compile(
-    r"[;\n]+|(?<=[a-z\d)\]\"'])[.!](?:\s+|$)|,?\s+\bbut\b\s+|,\s+(?:and|while|whereas|although)\s+", re.I
+    r"[;\n]+|(?<=[a-z\d)\]\"'])(?<!\bal)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)[.!](?:\s+|$)|,?\s+\bbut\b\s+|,\s+(?:and|while|whereas|although)\s+",
+    re.I,
 )
 _RANGES: Sequence[tuple[str, re.Pattern[str]]] = [
     (kind, re.compile(pattern.replace("#", f"({_NUMBER})"), re.I))

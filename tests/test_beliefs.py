@@ -114,6 +114,21 @@ def test_strict_studies_keep_their_bound_beside_beliefs():
     assert own == [dict(t.params) for t in alone.trials][: len(own)] and len(own) >= 15
 
 
+def test_the_findings_of_a_paper_become_priors_with_their_source():
+    """Devlin et al. 2019, appendix A.3: what worked across tasks when BERT was fine-tuned."""
+    bert = {"lr": Float(1e-6, 1e-3, log=True), "batch_size": Categorical([8, 16, 32, 64]), "epochs": Int(1, 10)}
+    agent = Agent(bert, metric="f1", direction="maximize", store=None, advisor=None)
+    agent.believe(
+        "Devlin et al. 2019: lr between 2e-5 and 5e-5 works best; Devlin et al. 2019: batch size 16 or 32 works best; "
+        "Devlin et al. 2019: 2 to 4 epochs is usually best"
+    )
+    told = [found.held.prior for found in agent.beliefs]
+    assert [(p.parameter, p.values or (p.low, p.high)) for p in told] == [
+        ("lr", (2e-5, 5e-5)), ("batch_size", (16, 32)), ("epochs", (2, 4)),
+    ]  # fmt: skip
+    assert all("Devlin et al. 2019" in str(found) for found in agent.beliefs) and told[2].strength == "weak"
+
+
 def test_an_edit_of_the_space_silences_what_it_no_longer_has():
     agent = study(task="prefer adam")
     agent.edit_space({name: kind for name, kind in SPACE.items() if name != "opt"})
