@@ -9,6 +9,7 @@ the next trial, whoever makes it.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from tunewright.agent.prices import FREE, Price
 from tunewright.agent.readings import words
 from tunewright.agent.records import ConsultRecord, Curve, ProposalRecord
 from tunewright.agent.settings import Budget, label
+from tunewright.agent.spending import Spending
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.plugins.hooks import AdviceRequest, Advisor, Completion, Message, Source
@@ -36,6 +38,7 @@ from tunewright.prompts import Prompt, answer_type, load, parse_propose
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+log = logging.getLogger("tunewright")
 PURPOSE = "propose"
 LATEST_CURVES = 2
 # What one answer is reserved at under a cap: what providers are asked to stop at, or less where that is what is left.
@@ -83,6 +86,8 @@ class AdviceDesk:
         self._store, self._study_id = view.store, view.record.id
         self._task, self._deadline, self._budget = task, deadline, budget
         self._breaker = Breaker()
+        self._rests = False  # whether the log was told that it is asked less
+        self.questions: list[int] = []  # that this advisor answered, by the trial that they were put for
         self._read_to = 0  # the last event that was looked at
         self._last: ConsultRecord | None = None  # the latest question that ended by itself
         self._open: ConsultRecord | None = None
@@ -108,6 +113,8 @@ class AdviceDesk:
             if one.error != INTERRUPTED:
                 self._last = one
                 self._breaker.record(Outcome(one.number, one.error, one.retryable))
+                if one.error is None and one.advisor in (None, self.identity):
+                    self.questions.append(one.number)
 
     @property
     def last_asked(self) -> int | None:
@@ -125,6 +132,23 @@ class AdviceDesk:
         stored = self._store.proposals(self._study_id, status="open")
         return None if any(self._serves(p, number) for p in stored) else self.last_asked
 
+    def spending(self, history: History, budget: int) -> Spending | None:
+        """What its questions have brought; None where they are free, or nobody can say, with several objectives."""
+        if self.price == FREE or len(self.view.objectives) > 1:
+            return None
+        found = history.spending(self.identity, self.questions, budget)
+        if found.next and not self._rests:
+            log.warning("%s: %s", self.identity, found.silence(found.next - 1))
+        self._rests = bool(found.next)
+        return found
+
+    def answered(self, phase: Phase, number: int) -> bool:
+        """Whether stored advice may serve trial `number`: nothing has to be asked."""
+        return bool(self._usable(phase, number, self._store.proposals(self._study_id, status="open")))
+
+    def _usable(self, phase: Phase, number: int, waiting: Sequence[ProposalRecord]) -> list[ProposalRecord]:
+        return [p for p in waiting if phase == "seed" or self._serves(p, number)]
+
     def _serves(self, proposal: ProposalRecord, number: int) -> bool:
         """Whether stored advice was meant for trial `number`: asked for it, or for one that others made meanwhile."""
         if proposal.number == number:
@@ -141,7 +165,7 @@ class AdviceDesk:
         that this worker had answered for its present turn: it asks no second one."""
         number = history.created
         waiting = self._store.proposals(self._study_id, status="open")
-        if usable := [p for p in waiting if phase == "seed" or self._serves(p, number)]:
+        if usable := self._usable(phase, number, waiting):
             return Advice(tuple(Candidate(p.params, p.rationale or "", (), p.id) for p in usable))
         if put is not None:
             return Advice(silence=self.trouble or "its answer served another trial, which was made meanwhile")
@@ -216,6 +240,7 @@ class AdviceDesk:
             noise=history.noise_floor() or None,
             curves=curves,
             diagnoses=diagnoses,
+            failing=[str(one) for one in history.failing()],
             rejected=self._rejected(),
             notes=self.view.record.config.get("notes", ()),
         )
@@ -259,7 +284,7 @@ class AdviceDesk:
         rows = [self._row(number, call, candidate) for call, candidate in rejected]
         rows += [self._row(number, done.answer_call, candidate) for candidate in fresh]
         ids = self._store.end_consult(
-            self._study_id, question.id, error=done.error, retryable=done.retryable, rows=rows
+            self._study_id, question.id, error=done.error, retryable=done.retryable, rows=rows, advisor=self.identity
         )[len(rejected) :]
         if done.error is not None or answer is None:
             return Advice(silence=done.error or "the advisor gave no answer")
@@ -290,7 +315,8 @@ class AdviceDesk:
 
 def _told(reason: str | None) -> str | None:
     """A check's outcome in words that say what to change: its number means nothing without the engine's scale."""
-    return next((words for check, words in IN_WORDS.items() if (reason or "").startswith(f"{check}: ")), reason)
+    check, _, found = (reason or "").partition(": ")
+    return IN_WORDS[check] if check in IN_WORDS and not found.endswith(" trials") else reason
 
 
 class _Ledger:

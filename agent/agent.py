@@ -182,9 +182,11 @@ class Agent(StudyReader):
                 raise
         return out
 
-    def _next(self, fresh: bool = True, *, leased: bool = False, devices: float = 0.0) -> Trial:
+    def _next(
+        self, fresh: bool = True, *, leased: bool = False, devices: float = 0.0, until: int | None = None
+    ) -> Trial:
         self._leases.look_when_due()
-        return Trial(self, self._suggester.next(fresh, leased=leased, devices=devices))
+        return Trial(self, self._suggester.next(fresh, leased=leased, devices=devices, until=until))
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -330,6 +332,7 @@ class Agent(StudyReader):
         seconds after which none is started. on_start, callbacks: called with the agent and each trial, before it runs
         and after. An exception in the objective fails its trial and the study goes on. on_notice: takes the lines for
         whoever watches ("Parking: ..."), instead of standard error; called in a signal handler.
+        Where the metric is noisy, the last few trials of the budget run the best configurations again (docs/verify.md).
         Returns the best trial, None with several objectives (see `pareto`).
         """
         from tunewright.agent.loop import to_stderr, tune

@@ -95,6 +95,7 @@ class Measured:
     distance: float  # to the nearest configuration tried or running, 0..1
     failure_risk: float  # learned probability of failure, 0..1
     score: float | None  # by the engine's own acquisition; None while no model can judge
+    failing: str = ""  # the region in words whose failures the risk stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,8 @@ def _checks(
     yield Check("repeat", repeats is None, note="" if repeats is None else f"trial {repeats} has tried it")
     yield Check("distance", measured.distance >= policy.min_distance, measured.distance, policy.min_distance)
     risk = measured.failure_risk
-    yield Check("failure region", risk <= policy.max_failure_risk, risk, policy.max_failure_risk)
+    safe = risk <= policy.max_failure_risk
+    yield Check("failure region", safe, risk, policy.max_failure_risk, "" if safe else measured.failing)
     if phase == "seed":
         return
     if threshold is None or measured.score is None:

@@ -14,6 +14,7 @@ from tunewright.agent import counsel_rules, digest
 from tunewright.agent.counsel_words import ROOM_FOR_TRIAL, lines_of, render_trial
 from tunewright.agent.digest_text import MAX_TOKENS, render
 from tunewright.agent.digest_words import quoted
+from tunewright.agent.failing import failing
 from tunewright.agent.readings import words
 from tunewright.agent.records import Curve, TrialRecord
 from tunewright.agent.said import read
@@ -160,6 +161,7 @@ class Counsel:
             noise=noise,
             curves=curves,
             diagnoses=diagnoses,
+            failing=[str(one) for one in failing(self._view.space, trials)],
         )
 
     def _rank(self, record: TrialRecord) -> tuple[int, int] | None:

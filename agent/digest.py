@@ -58,6 +58,7 @@ def build(
     noise: float | None = None,
     curves: Mapping[int, Sequence[Curve]] | None = None,
     diagnoses: Mapping[int, str] | None = None,
+    failing: Sequence[str] = (),
     rejected: Sequence[ProposalRecord] = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def build(
     values counts with them, at its fidelity); `data` are facts that the user gave about the data; `budget_left` counts
     trials; `seeding`: whether candidates get trials without passing the engine's model; `noise` is a model's estimate
     of the standard deviation between equal runs, which repeats overrule; `curves` and `diagnoses` (words about a
-    curve) go by trial number, for the trials worth showing; `rejected` is the last advice that was turned down, to be
-    said once.
+    curve) go by trial number, for the trials worth showing; `failing` says where trials fail, in words; `rejected` is
+    the last advice that was turned down, to be said once.
 
     Keys an advisor may rely on: task, data, objectives, wanted, budget_left, n_trials (finished), failed (how many of
     them), default (parameters), default_value, best, and trials: the selected ones, best first, failed ones last,
@@ -97,8 +98,10 @@ def build(
         "default_value": None if shown is None or shown.values is None else shown.values[0],
         "best": next((row for row in rows if row["state"] != State.FAILED), None),
         "trials": rows,
+        "failing": [plain(words, MAX_NOTE) for words in failing],
         "noise": history.noise(noise),
         "ties": history.ties(),
+        "lead": history.lead(),
         "effects": history.effects(),
         "untested": history.untested(),
         "curves": _curves(curves or {}, objectives, [row["number"] for row in rows]),
@@ -309,6 +312,12 @@ class _History:
         if repeated is None and modelled is not None and math.isfinite(modelled):
             return {"std": modelled, "repeats": 0, "configurations": 0}
         return repeated
+
+    def lead(self) -> float | None:
+        """By how much the best of the comparable trials is ahead of the next."""
+        if len(self.objectives) > 1 or len(self.order) < 2 or self.partial[self.order[1]]:
+            return None
+        return float(self.loss[self.order[1]] - self.loss[self.order[0]])
 
     def ties(self) -> int:
         """How many of the comparable trials share the best value."""

@@ -125,6 +125,7 @@ def _history(facts: Facts, room: _Room) -> str:
     failed = room.take(
         (_failure(row, base, order) for row in facts["trials"] if row["state"] == "failed"), 330, "Failures, by reason:"
     )
+    failing = room.take((f"- {expression(words)}" for words in facts["failing"]), 150, FAILING)
     effects = room.take(map(_effect, facts["effects"][:10]), 520, EFFECTS)
     curves = room.take(_curves(facts), 330, "Curves, as step:value:")
     kept |= _fitting(room, rest, said)
@@ -138,7 +139,7 @@ def _history(facts: Facts, room: _Room) -> str:
         late = ", those with less training last" if any(r["partial"] for r in good) and not best["partial"] else ""
         sampled = _sampled(facts, len(rows))
         table = [f"Other trials, best first{late}{sampled}. Only what differs from #{best['number']}:", *rows]
-    parts = [head, top, table, failed, running, curves, effects, untested, notes, rejected, engine]
+    parts = [head, top, table, failed, failing, running, curves, effects, untested, notes, rejected, engine]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -147,6 +148,8 @@ EFFECTS = (
     "brackets; trend is the rank correlation with the loss (+: larger is worse) ± what chance alone gives. Trials were "
     "not spread evenly, so these are hints."
 )
+TWO_RUNS = 1.96 * math.sqrt(2)  # standard deviations that two equal runs differ by in 95 of 100 cases
+FAILING = "Where trials fail far more often than elsewhere (candidates there are turned down):"
 TURNED_DOWN = "Your last candidates that were turned down (what they changed in the best trial: why):"
 
 
@@ -202,6 +205,8 @@ def _noise(facts: Facts) -> list[str]:
     else:
         words = "Noise: not measured, no configuration was repeated."
     same = f" {tied} trials share the best value: the metric is coarse, or at its limit." if tied > 1 else ""
+    if noise and facts["lead"] is not None and 0 < facts["lead"] <= TWO_RUNS * noise["std"]:
+        same += f" The best is ahead of the next by {number(facts['lead'], 2)}: not better than the noise."
     return [words + same]
 
 

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tunewright.agent.failing import failing
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.settings import HIGHER_IS_BETTER, Budget
+from tunewright.agent.standing import plateau
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import TunewrightError
 from tunewright.engines.parameters import Categorical, Float, Int, Parameter
-from tunewright.engines.regions import failure_regions
 from tunewright.engines.space import Space
 from tunewright.engines.types import Objective, State
 
@@ -235,19 +236,15 @@ def _uphill(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
 
 def _failures(space: Space, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
     """Ranges that never trained."""
-    if not ended:
-        return
-    failed = np.array([t.state is State.FAILED for t in ended])
-    for region in failure_regions(space, [space.free(t.params) for t in ended], failed):
-        changes: dict[str, Parameter] = {}
+    for one in failing(space, ended):
+        region, changes = one.region, {}
         if len(region.bounds) == 1 and region.failed == region.tried:
             bound = region.bounds[0]
             parameter = space.parameters[bound.parameter]
-            changes = (
-                {bound.parameter: changed} if (changed := _without(parameter, bound.relation, ended, bound)) else {}
-            )
+            changed = _without(parameter, bound.relation, ended, bound)
+            changes = {bound.parameter: changed} if changed else {}
         fix = "narrow the range, or find out why: `tunewright why` shows each error"
-        yield Finding("range-fails", "warning", str(region), fix, changes)
+        yield Finding("range-fails", "warning", str(one), fix, changes)
 
 
 def _without(parameter: Parameter, relation: str, ended: Sequence[TrialRecord], bound: Any) -> Parameter | None:
@@ -258,7 +255,7 @@ def _without(parameter: Parameter, relation: str, ended: Sequence[TrialRecord], 
     good = [t.params[bound.parameter] for t in ended if t.state is not State.FAILED and bound.parameter in t.params]
     if not good or parameter.step not in (None, 1):
         return None
-    limits = {"high": max(good)} if relation == ">=" else {"low": min(good)}
+    limits = {"high": max(good)} if relation[0] == ">" else {"low": min(good)}
     try:
         return replace(parameter, **limits)
     except TunewrightError:  # the default lies outside what trained
@@ -280,6 +277,11 @@ def _borders(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]
                 message = f"{np.count_nonzero(hits)} of the {TOP} best trials have {name} at its {side} bound, {at:g}"
                 fix = f"widen it: {changed}" if changed else "widen it, if values beyond make sense"
                 yield Finding("border", "warning", message, fix, {name: changed} if changed else {})
+
+
+def at_border(view: StudyView, ended: Sequence[TrialRecord]) -> list[str]:
+    """Parameters whose best values lie at an end of their range."""
+    return list(dict.fromkeys(name for finding in _borders(view, ended) for name in finding.space))
 
 
 def _wider(parameter: Float | Int, side: str) -> Float | Int | None:
@@ -343,16 +345,8 @@ def _duplicates(space: Space, trials: Sequence[TrialRecord]) -> Iterator[Finding
 
 
 def _plateau(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
-    """No gain beyond the noise in the last half of at least 30 trials: what else the money could buy."""
-    losses = [view.objectives[0].loss(t.values[0]) for t in ended if t.values is not None and t.state is State.COMPLETE]
-    if len(losses) < 30:
-        return
-    half = len(losses) // 2
-    gain = min(losses[:half]) - min(losses)
-    if gain <= (view.noise_floor() or 0.0):
-        message = f"the last {len(losses) - half} trials gained {gain:.3g}, no more than noise"
-        fix = "spend the rest on more data, more seeds of the best, or longer training; or widen the space"
-        yield Finding("plateau", "note", message, fix)
+    if found := plateau(view, ended, at_border(view, ended)):
+        yield Finding("plateau", "note", str(found), found.advice)
 
 
 def _best(view: StudyView, ended: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -34,3 +34,4 @@ class Turn(threading.local):
     put: Question | None = None  # the question that it had answered
     heard: int | None = None  # the last event about any question
     hold: Hold = Hold()  # how its trial is handed out
+    until: int | None = None  # the trial before which a runner's run ends

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.agent.arbiter import Measured
+from tunewright.agent.failing import FailingRegion, failing
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.scheduling import Told
+from tunewright.agent.spending import PATIENCE, Spending, spending
 from tunewright.agent.trust import UNTRIED, Result, Trust, earned
 from tunewright.agent.view import StudyView
 from tunewright.engines.failures import failure_risk
 from tunewright.engines.noise import noise_floor
 from tunewright.engines.novelty import distances
+from tunewright.engines.rerun import MOST, Rerun, rerun
 from tunewright.engines.space import Space
 from tunewright.engines.types import Point, Proposal, State
 
@@ -38,15 +42,17 @@ class History:
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
-        self.results: list[Result] = []  # of engine and advisor, in the order in which they came
+        self.outcomes: list[Result] = []  # the first of each trial, in the order in which they came
+        self.results: list[Result] = []  # those of engine and advisor
         self.event = 0  # the latest end of a trial that is known
-        self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the results
+        self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the outcomes
         self._advised_by: dict[int, str] = {}
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
         self._places = _Places(view.space)
         self._failed: dict[int, bool] = {}
+        self._failing: tuple[int, list[FailingRegion]] = (0, [])  # after how many ended trials they were looked for
 
     def sync(self) -> list[TrialRecord]:
         """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
@@ -82,16 +88,18 @@ class History:
             self.advised += 1
 
     def judge(self, told: Sequence[Told]) -> None:
-        """Takes in results for `trust`: the first of each trial that engine or advisor proposed."""
+        """Takes in results for `trust` and `spending`: the first of each trial."""
         if len(self._view.objectives) > 1:
             return  # no order among them to win or lose in
         for source, observation in told:
             number, values = observation.number, observation.values
-            if number in self._tried or not (source == "advisor" or observation.own):
+            if number in self._tried:
                 continue
             loss = math.inf if values is None else self._view.objectives[0].loss(values[0])
-            self.results.append(Result(number, self._advised_by.get(number), loss, observation.fidelity))
+            self.outcomes.append(Result(number, self._advised_by.get(number), loss, observation.fidelity))
             self._tried[number] = observation.params
+            if source == "advisor" or observation.own:
+                self.results.append(self.outcomes[-1])
 
     def trust(self, advisor: str) -> Trust:
         """What that advisor's evaluated trials have earned."""
@@ -107,6 +115,25 @@ class History:
         if len(self._view.objectives) > 1:
             return 0
         return sum(by == advisor for by in self._advised_by.values()) - self.trust(advisor).evaluated
+
+    def rerun(self, until: int, *, strict: bool) -> Rerun | None:
+        """Whose configuration the next trial repeats, see `engines.rerun`."""
+        if not until - MOST <= self.created < until:
+            return None
+        complete = [r for r in self.finished if r.state is State.COMPLETE and r.values is not None]
+        runs = self._view.runs(complete, self.live)
+        return rerun(runs, self.created, until, lambda: self._view.noise_of(complete), strict=strict)
+
+    def params(self, number: int) -> Mapping[str, Any]:
+        """The searched part of a trial's configuration."""
+        return self.space.free(self._records[number].params)
+
+    def spending(self, advisor: str, questions: Sequence[int], budget: int) -> Spending:
+        """What that advisor's answered questions, by the trial that they were put for, have brought."""
+        running = (n for n, by in self._advised_by.items() if by == advisor and n not in self._tried)
+        first = min(running, default=None)
+        noise = self.noise_floor() if len(questions) >= PATIENCE else 0.0  # which takes a fit
+        return spending(self.outcomes, questions, advisor, noise=noise, running=first, budget=budget)
 
     def noise_floor(self) -> float:
         """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
@@ -141,15 +168,31 @@ class History:
         """The first trial that has this configuration, whatever became of it."""
         return self._places.number_of(config)
 
-    def near(self, config: Mapping[str, Any]) -> tuple[float, float]:
-        """(distance to the nearest trial in 0..1, learned risk of failure in 0..1)."""
+    def near(self, config: Mapping[str, Any]) -> tuple[float, float, str]:
+        """(distance to the nearest trial in 0..1, risk of failure in 0..1, the failing region in words that it stands
+        for). The risk is the larger one of what the failures nearby and what a region around it say."""
         numbers, units = self._places.all()
         if not numbers:
-            return 1.0, 0.0
+            return 1.0, 0.0, ""
         apart = distances(self.space, config, units)
         rows = [row for row, number in enumerate(numbers) if number in self._failed]
         failed = np.array([self._failed[numbers[row]] for row in rows], dtype=bool)
-        return float(apart.min()), failure_risk(apart[rows], failed) if rows else 0.0
+        risk, words, place = failure_risk(apart[rows], failed) if rows else 0.0, "", self.space.encode([config])
+        for one in self.failing():
+            if one.region.risk > risk and one.region.holds(self.space, place)[0]:
+                risk, words = one.region.risk, str(one)
+        return float(apart.min()), risk, words
+
+    def measured(self, config: Mapping[str, Any], score: float | None) -> Measured:
+        """An advised configuration in the numbers that the arbiter compares; `score` is the engine's."""
+        distance, risk, failing = self.near(config)
+        return Measured(self.repeats(config), distance, risk, score, failing)
+
+    def failing(self) -> list[FailingRegion]:
+        """Where trials fail, most failures first."""
+        if self._failing[0] != len(self.finished):
+            self._failing = (len(self.finished), failing(self.space, self.finished))
+        return self._failing[1]
 
 
 class _Places:

@@ -102,6 +102,8 @@ class StudyWork:
         self._on_start, self._callbacks = told  # before a trial runs, and after
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._scheduled = agent.config.get("scheduler") is not None
+        made = sum(agent._store.count(agent.study_id).values())
+        self._until = agent.budget.trials or (None if trials is None else made + trials)
         self._lock = threading.Lock()  # of the two counts
         self._held = 0  # trials of this call that workers are asking for
         self._over = False
@@ -135,7 +137,7 @@ class StudyWork:
                 self._hold(1 if fresh else 0)
             begun = 0
             try:
-                trial = self._agent._next(fresh=fresh, leased=True, devices=devices)
+                trial = self._agent._next(fresh=fresh, leased=True, devices=devices, until=self._until)
                 begun = int(not self._scheduled or (trial.resume_from is None and trial.attempt == 1))
                 trial._stops = True
                 self._running.add(trial.number)

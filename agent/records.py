@@ -10,6 +10,7 @@ from tunewright.engines.types import State
 from tunewright.plugins.hooks import Source
 
 TrialSource = Literal["default", "engine", "advisor", "queue"]
+REPEAT = "repeat"  # the proposer of a trial in line because the best configurations of a noisy run are run again
 Purpose = Literal["search", "verify"]
 ProposalStatus = Literal["taken", "displaced", "held", "open", "rejected", "expired"]
 """taken: became a trial. displaced: lost its turn for good. held: the private engine's, goes out at its next turn.
@@ -122,6 +123,7 @@ class ConsultRecord:
     error: str | None = None
     retryable: bool = True
     then: int = 0
+    advisor: str | None = None  # whose trust it is: advisor, model and prompt version
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,12 +59,13 @@ class Replay:
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What a decision stood on: the last result, the last event about a question, the question put for it,
-    the last event about a belief."""
+    the last event about a belief, the end of the run that it was made for."""
 
     as_of: int | None = None
     heard: int | None = None
     put: int | None = None
     beliefs: int | None = None
+    until: int | None = None
 
 
 def replay(store: Store, study: StudyRecord) -> Replay:
@@ -159,7 +160,8 @@ class _Replay:
         if event.kind == "trial_resumed":
             return _Known(event.payload["action"].get("as_of"))
         body = self._store.decision(self._study.id, event.number or 0) or {}
-        return _Known(body.get("as_of"), body.get("heard"), body.get("put"), body.get("beliefs"))
+        names = ("as_of", "heard", "put", "beliefs", "until")
+        return _Known(*(body.get(name) for name in names))
 
     # ------------------------------------------------------------------------------------------ from outside
 
@@ -223,7 +225,8 @@ class _Replay:
         assert event.number is not None, "a trial has a number"
         fresh = event.payload.get("action", {}).get("fresh", True)
         try:
-            derived = self._agent._suggester.next(fresh, put=self._questions.get(known.put or 0))
+            put = self._questions.get(known.put or 0)
+            derived = self._agent._suggester.next(fresh, put=put, until=known.until)
         except (BudgetSpent, SpaceExhausted, TunewrightError) as error:
             return Difference(event.number, "trial", "a trial", str(error))
         if event.kind == "trial_resumed":

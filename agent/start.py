@@ -1,4 +1,4 @@
-"""What a trial starts from: the default configuration where it is the first, and its seed."""
+"""What a trial starts from where nobody proposes it, the default configuration or a repeat, and its seed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.agent.arbiter import Decision
+from tunewright.agent.draft import Draft
+from tunewright.agent.history import History
+from tunewright.agent.records import REPEAT
 from tunewright.agent.settings import label
+from tunewright.agent.view import StudyView
 from tunewright.engines.space import Space
 from tunewright.engines.types import Params
-from tunewright.plugins.hooks import Advisor, KnowsDefaults
+from tunewright.plugins.hooks import Advisor, KnowsDefaults, Source
+
+USER = Source("user")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,24 @@ def default_start(space: Space, advisor: Advisor | None, task: str | None) -> St
     if len(users) + len(advised) < len(params):
         told.append("the rest in the middle of its range")
     return Start(params, f"the default configuration: {'; '.join(told)}", advised)
+
+
+def default_draft(space: Space, advisor: Advisor | None, task: str | None) -> Draft | None:
+    """Trial 0."""
+    start = default_start(space, advisor, task)
+    if start is None:
+        return None
+    return Draft(Decision("default", start.reason), start.params, USER.name, defaults=start.advised)
+
+
+def repeat_draft(view: StudyView, history: History, until: int, *, strict: bool) -> Draft | None:
+    """One of the best configurations once more, near the end of a run on a noisy metric; see `engines.rerun`. A space
+    that the run can walk to its end is better walked."""
+    if len(view.objectives) > 1 or view.space.size() <= until or (found := history.rerun(until, strict=strict)) is None:
+        return None
+    numbers = {"noise": found.noise, "lead": found.lead, "spread": found.spread, "until": until}
+    decision = Decision("queue", str(found), numbers=numbers)
+    return Draft(decision, history.params(found.of), REPEAT)
 
 
 def trial_seed(seed: int, number: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk, Question
-from tunewright.agent.arbiter import Advice, Decision, Measured, Policy, Record, Scores, decide, turn
+from tunewright.agent.arbiter import Advice, Decision, Policy, Record, Scores, decide, turn
 from tunewright.agent.beliefs import Beliefs
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.draft import Draft, Turn
@@ -26,16 +26,15 @@ from tunewright.agent.lineup import Asked, Choice, Lineup
 from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
-from tunewright.agent.start import default_start, trial_seed
+from tunewright.agent.spending import Spending
+from tunewright.agent.start import USER, default_draft, repeat_draft, trial_seed
 from tunewright.agent.store import current_owner
 from tunewright.agent.trust import UNTRIED
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import SpaceExhausted
 from tunewright.engines.schedulers import Begun, Clone, New, Resume
 from tunewright.engines.types import Observation, Proposal, State
-from tunewright.plugins.hooks import Source
 
-USER = Source("user")
 CANDIDATES_WANTED = 3  # of one call past the seeds
 
 
@@ -73,20 +72,26 @@ class Suggester:
         self._referee = self._new_lineup() if twice else self._lineup
 
     def next(
-        self, fresh: bool = True, put: Question | None = None, *, leased: bool = False, devices: float = 0.0
+        self,
+        fresh: bool = True,
+        put: Question | None = None,
+        *,
+        leased: bool = False,
+        devices: float = 0.0,
+        until: int | None = None,
     ) -> TrialRecord:
         """`fresh`: whether a new configuration may begin; without it only what a scheduler lets go on. `put`: a
         question that was answered for this turn already. `leased`: a runner takes it, which gives signs of life, and
-        `devices` to train on.
-
-        While the advisor thinks about this worker's question, others may come in. Raises BudgetSpent at the study's
-        caps, SpaceExhausted when a finite space was tried out and AwaitTrials.
+        `devices` to train on; `until`: the trial before which its run ends, and the last ones may be repeats.
+        Meanwhile other workers may come in. Raises BudgetSpent at the study's caps, SpaceExhausted when a finite space
+        was tried out and AwaitTrials.
         """
         with self._lock:
             hold = Hold(current_owner(), leased, devices, self._budget.seconds, self._budget.gpu_hours)
-            self._turn.put, self._turn.hold = put, hold
+            self._turn.put, self._turn.hold, self._turn.until = put, hold, until
+            kept = lambda number: Checkpoints(self._files / str(number)).step is not None  # noqa: E731
             while True:
-                if waiting := self._store.next_waiting(self._study_id, hold, self._has_checkpoint):
+                if waiting := self._store.next_waiting(self._study_id, hold, kept):
                     return waiting
                 self._sync()
                 try:
@@ -150,10 +155,8 @@ class Suggester:
 
     def _sync(self) -> None:
         ended = self._history.sync()
-        if self._scheduler is not None:
-            told = self._scheduler.take()
-        else:
-            told = [Told(r.source, self._view.observation(r)) for r in ended]
+        took = None if self._scheduler is None else self._scheduler.take()
+        told = [Told(r.source, self._view.observation(r)) for r in ended] if took is None else took
         self._history.judge(told)
         self._told += told
         self._lineup.tell(self._heard(told))
@@ -188,9 +191,6 @@ class Suggester:
         view = self._view
         modelled = view.fidelity if self._scheduler else None  # else all are trained to the end
         return Lineup(self._order, view.space, view.objectives, view.record.seed, modelled)
-
-    def _has_checkpoint(self, number: int) -> bool:
-        return Checkpoints(self._files / str(number)).step is not None
 
     def _trials_spent(self, fresh: bool) -> BudgetSpent | None:
         """Why no new configuration may begin. A clone goes on with one that counts already."""
@@ -260,8 +260,13 @@ class Suggester:
         if queued := self._store.next_queued(self._study_id):
             queue_id, params = queued
             return Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
-        if self._history.created == 0 and (start := self._default()):
+        # In strict mode trial 0 comes from the user's defaults alone: the same trial as without an advisor.
+        knows = self._desk.advisor if self._desk and not self._strict else None
+        if self._history.created == 0 and (start := default_draft(self._view.space, knows, self._task)):
             return start
+        until = None if self._scheduler or self._order[0].source.name == "grid" else self._turn.until
+        if until and (repeat := repeat_draft(self._view, self._history, until, strict=self._strict)):
+            return repeat
         held = self._store.proposals(self._study_id, status="held") if self._strict else []
         if held:
             return self._arbitrate(
@@ -270,14 +275,6 @@ class Suggester:
         index = self._store.next_ask_index(self._study_id)
         asked = self._lineup.ask(index, self._history.pending(self._strict), fidelity)
         return self._arbitrate(asked, index, None)
-
-    def _default(self) -> Draft | None:
-        """Trial 0. In strict mode from the user's defaults alone: the same trial as without an advisor."""
-        advisor = self._desk.advisor if self._desk and not self._strict else None
-        start = default_start(self._view.space, advisor, self._task)
-        if start is None:
-            return None
-        return Draft(Decision("default", start.reason), start.params, USER.name, defaults=start.advised)
 
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
@@ -289,8 +286,11 @@ class Suggester:
             self._history.trust(self._desk.identity) if self._desk else UNTRIED,
             self._history.unjudged(self._desk.identity) if self._desk else 0,
         )
-        advice, scores = self._advice(record, index, asked)
+        spent = self._desk.spending(self._history, self._policy.budget) if self._desk else None
+        advice, scores = self._advice(record, index, asked, spent)
         decision = decide(advice, [asked.proposal], scores, record, self._policy)
+        if spent is not None and spent.next:
+            decision = replace(decision, numbers={**decision.numbers, **spent.numbers})
         updates: dict[int, tuple[Any, str]] = {
             v.proposal_id: (v.status, v.reason) for v in decision.verdicts if v.proposal_id is not None
         }
@@ -334,7 +334,7 @@ class Suggester:
             faults=asked.faults,
         )
 
-    def _advice(self, record: Record, index: int, asked: Asked) -> tuple[Advice, Scores]:
+    def _advice(self, record: Record, index: int, asked: Asked, spent: Spending | None) -> tuple[Advice, Scores]:
         """What the advisor has to say for this trial, with every number the arbiter compares."""
         if self._desk is None:
             return Advice(silence="the study has no advisor"), Scores()
@@ -345,6 +345,9 @@ class Suggester:
         if phase is None:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
             return Advice(silence=silence + trouble), Scores()
+        rest = spent.silence(record.number) if spent is not None and self._turn.put is None else None
+        if rest is not None and not self._desk.answered(phase, record.number):
+            return Advice(silence=rest), Scores()
         if reference:
             asked = self._with_view(asked)
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
@@ -358,10 +361,7 @@ class Suggester:
         valid = [c for c in advice.candidates if not c.problems]
         scores = iter(self._referee.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
         measured = tuple(
-            None
-            if c.problems
-            else Measured(self._history.repeats(c.params), *self._history.near(c.params), next(scores))
-            for c in advice.candidates
+            None if c.problems else self._history.measured(c.params, next(scores)) for c in advice.candidates
         )
         return advice, Scores(measured, reference)
 
@@ -388,6 +388,7 @@ class Suggester:
                 "heard": self._turn.heard,
                 "put": self._turn.put.id if self._turn.put else None,
                 "beliefs": self._beliefs.heard,
+                "until": self._turn.until,
                 "defaults": list(draft.defaults),
                 "advisor": self._desk.identity if self._desk and draft.decision.source == "advisor" else None,
             },

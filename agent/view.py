@@ -8,14 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from tunewright.agent.beliefs import Belief, Beliefs, judge
+from tunewright.agent.failing import FailingRegion, failing
 from tunewright.agent.readings import reading
-from tunewright.agent.records import StudyRecord, TrialRecord
+from tunewright.agent.records import REPEAT, StudyRecord, TrialRecord
 from tunewright.agent.store import Store
 from tunewright.agent.verification import Verification, verifications
 from tunewright.agent.why import Why, explain
 from tunewright.engines.curves import Reading
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.pareto import pareto_front
+from tunewright.engines.rerun import Runs
 from tunewright.engines.schedulers import Segment, schedule
 from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, Observation, Params, Point, State
@@ -28,6 +30,7 @@ class StudyView:
         self.store, self.record = store, record
         self.space = Space.from_dict(record.space)
         self.objectives = tuple(Objective(o["name"], o["direction"]) for o in record.objectives)  # type: ignore[arg-type]
+        self._noise: tuple[tuple[int, ...], float | None] | None = None  # of which trials, for what takes a fit
         self._edited: bool | None = None  # whether trials may be of another space than today's
         trained = record.config.get("fidelity")
         self.fidelity = None if trained is None else Fidelity(*trained)
@@ -36,10 +39,39 @@ class StudyView:
         return self.store.trials(self.record.id)
 
     def best(self) -> TrialRecord | None:
-        """The complete trial with the best value, the earliest of equals. Raises FixArgument for several objectives."""
+        """The complete trial with the best value, the earliest of equals. Raises FixArgument for several objectives.
+
+        Once the best configurations of a noisy run were run again, it is the first trial of the one with the best mean
+        among them; what was tried before and not run again is out, what is tried later counts with its value.
+        """
         if len(self.objectives) > 1:
             raise FixArgument("the study has several objectives", field="best", fix="read its Pareto front")
-        return self.store.best(self.record.id, maximize=self.objectives[0].direction == "maximize")
+        again = set(self.store.proposed_by(self.record.id, REPEAT))
+        found = self.store.trials(self.record.id, states=(State.COMPLETE,)) if again else []
+        complete = [t for t in found if self.fit(t) is not None]
+        done = [t.number for t in complete if t.number in again]
+        if not done:
+            return self.store.best(self.record.id, maximize=self.objectives[0].direction == "maximize")
+        chosen = {self._key(t) for t in complete if t.number in again}
+        runs = [r for r in self.runs(complete) if r.number > max(done)]
+        runs += self.runs([t for t in complete if self._key(t) in chosen])
+        number = min(runs, key=lambda r: (r.mean, r.number)).number
+        return next(t for t in complete if t.number == number)
+
+    def runs(self, complete: Sequence[TrialRecord], live: Sequence[TrialRecord] = ()) -> list[Runs]:
+        """Complete trials of the first objective by configuration, in the order of their first trials."""
+        pending = {self._key(t) for t in live}
+        groups: dict[str, list[TrialRecord]] = {}
+        for trial in sorted(complete, key=lambda t: t.number):
+            groups.setdefault(self._key(trial), []).append(trial)
+        loss = self.objectives[0].loss
+        return [
+            Runs(group[0].number, tuple(loss(t.values[0]) for t in group if t.values), key in pending)
+            for key, group in groups.items()
+        ]
+
+    def _key(self, trial: TrialRecord) -> str:
+        return self.space.key(self.space.free(trial.params))
 
     def pareto(self) -> list[TrialRecord]:
         """Complete trials that no other dominates, in order of number."""
@@ -73,7 +105,25 @@ class StudyView:
         return schedule(segments, number)
 
     def why(self, number: int) -> Why:
-        return explain(self.store, self.record, number)
+        from tunewright.agent.standing import standing
+        from tunewright.agent.worth import identity, worth
+
+        found = explain(self.store, self.record, number)
+        if found.calls:
+            asked = {identity(call) for call in found.calls}
+            found = replace(found, worth=[str(one) for one in worth(self) if one.advisor in asked])
+        if len(self.objectives) == 1 and (best := self.best()) is not None and best.number == number:
+            told = standing(self)
+            return replace(found, standing=told.told if told else None)
+        if (trial := found.trial).state is not State.FAILED or (fitted := self.fit(trial)) is None:
+            return found
+        place = self.space.encode([self.space.free(fitted.params)])
+        inside = (str(one) for one in self.failing() if one.region.holds(self.space, place)[0])
+        return replace(found, failing=next(inside, None))
+
+    def failing(self) -> list[FailingRegion]:
+        """Where trials fail, most failures first."""
+        return failing(self.space, [fitted for r in self.trials() if (fitted := self.fit(r)) is not None])
 
     def beliefs(self) -> list[Belief]:
         """Every belief that was told, and what became of it."""
@@ -90,10 +140,19 @@ class StudyView:
 
     def noise_floor(self) -> float | None:
         """One standard deviation of the first objective between equal runs, None where too little is known."""
+        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
+        return self.noise_of([f for r in complete if (f := self.fit(r)) is not None and f.values is not None])
+
+    def noise_of(self, fitted: Sequence[TrialRecord]) -> float | None:
+        """The same of complete trials that lie in the space."""
+        known = tuple(t.number for t in fitted)
+        if self._noise is None or self._noise[0] != known:
+            self._noise = (known, self._noise_of(fitted))
+        return self._noise[1]
+
+    def _noise_of(self, fitted: Sequence[TrialRecord]) -> float | None:
         from tunewright.engines.noise import noise_floor
 
-        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
-        fitted = [f for r in complete if (f := self.fit(r)) is not None and f.values is not None]
         losses = np.array([self.objectives[0].loss(f.values[0]) for f in fitted if f.values])
         return noise_floor(self.space, [self.space.free(f.params) for f in fitted], losses)
 

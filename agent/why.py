@@ -33,6 +33,9 @@ class Why:
     resources: Resources | None = None  # what its processes took, where a runner watched them
     notes: Sequence[str] = ()
     beliefs: Sequence[Prior] = ()  # that tilted the engines when it was made
+    standing: str | None = None  # of the best trial: whether that is a winner
+    worth: Sequence[str] = ()  # what the advisors asked for it have cost and brought so far
+    failing: str | None = None  # of a failed trial: the region of failures that it lies in
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -46,6 +49,9 @@ class Why:
             "resources": asdict(self.resources) if self.resources else None,
             "notes": list(self.notes),
             "beliefs": [{**asdict(prior), "said": statement(prior)} for prior in self.beliefs],
+            "failing": self.failing,
+            "standing": self.standing,
+            "worth": list(self.worth),
         }
 
     def __str__(self) -> str:
@@ -57,6 +63,7 @@ class Why:
             *self._calls(),
             *self._faults(),
             *self._numbers(),
+            *(f"Worth so far: {words}" for words in self.worth),
         ]
         # Errors, rationales and answers came from outside: a line break in one must not forge a line of ours.
         return "\n".join(line[: len(line) - len(line.lstrip(" "))] + plain(line, MAX_LINE) for line in lines)
@@ -69,6 +76,8 @@ class Why:
             f"Trial {t.number}: {t.state}{attempt}" + (f", {outcome}" if outcome else ""),
             f"  {values_text(t.params)}",
             self.chosen,
+            *([f"The best so far. {self.standing}"] if self.standing else []),
+            *([f"It lies where trials fail: {self.failing}"] if self.failing else []),
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
             *([f"Curve: {self.curve}"] if self.curve else []),
             *([f"Took: {self.resources}"] if self.resources else []),

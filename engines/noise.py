@@ -10,28 +10,35 @@ import numpy as np
 from tunewright.engines.space import Space
 from tunewright.engines.types import Params
 
-MIN_TRIALS = 15  # below, a model cannot tell noise from roughness
+MIN_TRIALS = 15  # configurations; below, a model cannot tell noise from roughness
 MAX_TRIALS = 80
+MANY_REPEATS = 10  # from which on they need no model beside them
+MODEL_WEIGHT = 2  # repeats that a model's estimate counts for
 
 
 def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float | None:
     """One standard deviation of the losses (n,), all finite and of one fidelity, that no configuration explains; None
     where too little is known.
 
-    Repeated configurations are pooled. Without any it is the noise of the Gaussian process that explains the losses
-    best (Rasmussen and Williams 2006, section 5.4), fitted to at most MAX_TRIALS of them: the best, the latest, and
-    others spread out.
+    Repeated configurations are pooled; where they all gave the same there is no noise. Without any it is the noise of
+    the Gaussian process that explains the losses best (Rasmussen and Williams 2006, section 5.4), fitted to at most
+    MAX_TRIALS of them: the best, the latest, and others spread out. That also counts roughness the model cannot follow,
+    so it is no evidence of noise; but a few repeats alone tell little of its size, and are pooled with it as though it
+    stood on MODEL_WEIGHT repeats.
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for config, loss in zip(configs, losses, strict=True):
         groups[space.key(config)].append(float(loss))
     repeated = [np.array(group) for group in groups.values() if len(group) > 1]
-    if repeated:
-        squares = sum(float(((g - g.mean()) ** 2).sum()) for g in repeated)
-        return float(np.sqrt(squares / sum(len(g) - 1 for g in repeated)))
-    if len(losses) < MIN_TRIALS:
+    squares = sum(float(((g - g.mean()) ** 2).sum()) for g in repeated)
+    repeats = sum(len(g) - 1 for g in repeated)
+    enough = len(groups) >= MIN_TRIALS
+    if repeats and (squares == 0 or repeats >= MANY_REPEATS or not enough):
+        return float(np.sqrt(squares / repeats))
+    if not enough:
         return None
-    return _unexplained(space, configs, np.asarray(losses, dtype=float))
+    modelled = _unexplained(space, configs, np.asarray(losses, dtype=float))
+    return float(np.sqrt((squares + MODEL_WEIGHT * modelled**2) / (repeats + MODEL_WEIGHT)))
 
 
 def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:

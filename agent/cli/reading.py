@@ -14,16 +14,20 @@ from typing import Any
 from tunewright.agent.cli import render
 from tunewright.agent.cli.main import DEFAULT_STORE
 from tunewright.agent.cli.render import Column
+from tunewright.agent.doctor import at_border
 from tunewright.agent.errors import FixDatabasePath, UnknownStudy
 from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
+from tunewright.agent.standing import Plateau, plateau, standing
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why, values_text
+from tunewright.agent.worth import rest, worth
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import Objective, State
 from tunewright.plugins import registry
 from tunewright.prompts.text import plain
 
+ENDED = [state for state in State if state.finished]
 MAX_WORDS = 2_000  # characters of one text in `why`
 
 
@@ -136,6 +140,9 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         taken = file.resources(view.record.id, [t.number for t in trials])
         curves = {t.number: view.curve(t.number) for t in trials}
         verified = view.verifications()
+        failing = view.failing() if counts.get(State.FAILED) else []
+        evidence, flat, spent = standing(view), _plateau(view), worth(view)
+        resting = rest(view)
     record = view.record
     if as_json:
         used = {number: dataclasses.asdict(one) for number, one in taken.items()}
@@ -147,9 +154,15 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
             "study": record.name, "objectives": record.objectives, "space": record.space, "seed": record.seed,
             "config": record.config, "environment": record.environment, "counts": counts,
             "best": [trial_data(t, view.objectives) for t in leaders], "trials": listed,
-            "verified": [one.to_dict() for one in verified],
+            "verified": [one.to_dict() for one in verified], "failing": [one.to_dict() for one in failing],
+            "evidence": evidence.to_dict() if evidence else None, "advice": [one.to_dict() for one in spent],
+            "advice_rests": resting, "plateau": f"{flat}; {flat.advice}" if flat else None,
         })  # fmt: skip
-    facts = [("verified", f"trial {one.number}: {one}") for one in verified[-5:]]
+    facts = [("evidence", evidence.told)] if evidence else []
+    facts += [("plateau", f"{flat}; {flat.advice}")] if flat else []
+    facts += [("advice", plain(one, MAX_WORDS)) for one in spent] + ([("advice", resting)] if resting else [])
+    facts += [("fails", plain(one, MAX_WORDS)) for one in failing]
+    facts += [("verified", f"trial {one.number}: {one}") for one in verified[-5:]]
     render.facts(_head(view, counts, leaders) + facts)
     if trials:
         render.line()
@@ -161,6 +174,22 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         render.line()
         words = f"tunewright why {leaders[0].number} --study {shlex.quote(record.name)}"
         render.commands([command(words, store)])
+
+
+def summary(view: StudyView) -> list[str]:
+    """What to think of a run's end: whether there is a winner, whether more of the same pays, what advice cost."""
+    evidence, flat, resting = standing(view), _plateau(view), rest(view)
+    told = [evidence.told] if evidence else []
+    told += [f"A plateau: {flat}; {flat.advice}."] if flat else []
+    told += [f"Advice from {one}." for one in worth(view) if one.usd != 0]
+    return [plain(words, MAX_WORDS) for words in told + ([resting] if resting else [])]
+
+
+def _plateau(view: StudyView) -> Plateau | None:
+    if len(view.objectives) > 1:
+        return None
+    ended = [fitted for r in view.store.trials(view.record.id, states=ENDED) if (fitted := view.fit(r)) is not None]
+    return plateau(view, ended, at_border(view, ended))
 
 
 def best_trials(view: StudyView) -> list[TrialRecord]:

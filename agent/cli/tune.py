@@ -171,9 +171,10 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
         leaders = reading.best_trials(view)
         counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
         trouble = _advisors_trouble(view)
+        told = reading.summary(view)
     if as_json:
         best = [reading.trial_data(trial, view.objectives) for trial in leaders]
-        render.document({"study": study, "store": str(path), "counts": counts, "best": best})
+        render.document({"study": study, "store": str(path), "counts": counts, "best": best, "told": told})
         return bool(leaders)
     render.line()
     if trouble is not None:
@@ -186,6 +187,8 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
         values = ", ".join(f"{o.name} {v:.6g}" for o, v in zip(view.objectives, trial.values or (), strict=True))
         render.line(f"Best: trial {trial.number}, {values}", "bold")
         render.line(f"  {values_text(trial.params)}")
+    for sentence in told:
+        render.line(f"  {sentence}")
     render.line()
     number, name = leaders[0].number, shlex.quote(study)
     words = (f"tunewright why {number} --study {name}", f"tunewright show {name} --sort value")

@@ -29,16 +29,24 @@ class Consults(Proposals):
             return self._event(db, study_id, number, BEGAN, payload)
 
     def end_consult(
-        self, study_id: int, consult: int, *, error: str | None, retryable: bool, rows: Sequence[ProposalRecord] = ()
+        self,
+        study_id: int,
+        consult: int,
+        *,
+        error: str | None,
+        retryable: bool,
+        rows: Sequence[ProposalRecord] = (),
+        advisor: str | None = None,
     ) -> list[int]:
-        """What came of it, with every candidate of its answers, whose ids are returned. `error` None: an answer."""
+        """What came of it, with every candidate of its answers, whose ids are returned. `error` None: `advisor`, as
+        trust knows it, gave an answer."""
         with self._connection.write() as db:
             number = db.execute("SELECT number FROM events WHERE id = ?", [consult]).fetchone()[0]
             ids = self._insert_proposals(db, study_id, number, rows)
             reached = db.execute("SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?", [study_id])
             payload = {
                 "began": consult, "error": self._clean.maybe(error), "retryable": retryable,
-                "then": reached.fetchone()[0],
+                "then": reached.fetchone()[0], "advisor": advisor,
             }  # fmt: skip
             self._event(db, study_id, number, ENDED, payload)
             return ids
@@ -53,11 +61,9 @@ class Consults(Proposals):
         for row in rows:
             event, kind, number, payload, _ = row
             if kind == ENDED:
-                found.append(
-                    ConsultRecord(
-                        payload["began"], number, event, payload["error"], payload["retryable"], payload["then"]
-                    )
-                )
+                facts = (payload[name] for name in ("began", "error", "retryable", "then"))
+                began, error, retryable, then = facts
+                found.append(ConsultRecord(began, number, event, error, retryable, then, payload.get("advisor")))
             elif row is not rows[-1] or self._is_open(row, patience):
                 found.append(ConsultRecord(event, number))
         return found, max(after, last or 0)

@@ -279,6 +279,12 @@ class Trials(Studies, Consults, Metrics, Calls):
             number = self._best(db, study_id, maximize)[1]
             return None if number is None else self._one(db, study_id, number)
 
+    def proposed_by(self, study_id: int, proposer: str) -> list[int]:
+        """The numbers of that proposer's trials."""
+        sql = "SELECT number FROM trials WHERE study = ? AND proposer = ? ORDER BY number"
+        with self._connection.read() as db:
+            return [row[0] for row in db.execute(sql, [study_id, proposer])]
+
     def ranked(self, study_id: int, *, maximize: bool, limit: int) -> list[TrialRecord]:
         """By the first value, best first and the earliest of equals; then those without one."""
         sql = f"""
