@@ -18,6 +18,7 @@ from tunewright.agent.records import Curve, TrialRecord
 from tunewright.engines.space import Space
 from tunewright.prompts.text import condition_text
 
+WIDE = 100  # from the low to the high end, as a factor
 MAX_TOKENS = 2_900  # of both parts
 MAX_STUDY = 1_250
 MAX_CHOICES = 12
@@ -94,7 +95,7 @@ def _parameter(name: str, p: Facts) -> str:
         words = ["one of " + ", ".join(shown) + (f" and {more} more" if more else "")]
     else:
         words = [f"{p['type']} {bound(p['low'], up=True)} to {bound(p['high'], up=False)}"]
-        words += ["log scale"] if p.get("log") else []
+        words += ["log scale"] if p.get("log") else ["linear scale"] if _wide(p) else []
         words += [f"step {number(p['step'])}"] if "step" in p else []
     if "default" in p:
         words.append(f"default {value_text(p['default'])}")
@@ -178,7 +179,8 @@ def _state(facts: Facts) -> list[str]:
     if told := facts["advised"]:
         failures = f", {told['failed']} failed" if told["failed"] else ""
         whose = "your" if facts["wanted"] else "the advisor's"
-        lines.append(f"Of {whose} candidates {told['tried']} were tried{failures}, {told['improved']} became the best.")
+        tried = "1 was tried" if told["tried"] == 1 else f"{told['tried']} were tried"
+        lines.append(f"Of {whose} candidates {tried}{failures}; {told['improved']} beat all trials before.")
     if facts["default_value"] is not None:
         reached = f"reached {metric} {number(facts['default_value'])}"
         lines.append(f"The starting configuration (#0: defaults, the middle where there is none) {reached}.")
@@ -337,14 +339,23 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     how = " (spread over the space, it has no model yet)" if engine["startup"] else ""
     ends = "."
     if engine["mean"] is not None:
-        spread = f" ± {number(engine['std'], 2)}" if engine["std"] is not None else ""
-        ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])}{spread} there."
+        spread = f" (uncertain by ± {number(engine['std'], 2)})" if engine["std"] is not None else ""
+        ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}."
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "
     sizes = (900, MAX_CELLS_TEXT)  # all of it where names are short
     said = (start + _cells(engine, {}, (), 24, size) + ends for size in sizes)
     lines = next((kept for line in said if (kept := room.take([line], 420))), [])
     favoured = (_favoured(entry) for entry in engine["favoured"])
-    return lines + room.take(favoured, 220, "Where the best tenth of its own candidates lies:")
+    return lines + room.take(
+        favoured,
+        220,
+        "Where the best tenth of its own candidates lies, where that is narrow (its next point may lie elsewhere):",
+    )
+
+
+def _wide(parameter: Facts) -> bool:
+    """Whether one would think in factors where the scale is linear."""
+    return 0 < parameter["low"] * WIDE <= parameter["high"]
 
 
 def _favoured(entry: Facts) -> str:
@@ -368,5 +379,8 @@ def _request(facts: Facts) -> str:
         if facts["seeding"]
         else "At most one gets the next trial: the one that the engine's model rates highest, if it passes every check."
     )
-    most = "at most one candidate." if wanted == 1 else f"at most {wanted} candidates, the most promising first."
+    several = f"at most {wanted} candidates" + (
+        ", the most promising first." if facts["seeding"] else ", in any order."
+    )
+    most = "at most one candidate." if wanted == 1 else several
     return f"{fate} Answer with {most}"

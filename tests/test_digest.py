@@ -220,11 +220,11 @@ def test_the_history_says_what_a_tuner_asks_for() -> None:
     best = min((t for t in trials if t.values), key=lambda t: t.values)
     assert f"Best, #{best.number} val_loss" in words and "9 left" in words
     assert "effective_lr below is lr/((1-momentum)*batch)." in words
-    assert "The engine, gp, would try next" in words and "expects val_loss 0.25 ± 0.1" in words
+    assert "The engine, gp, would try next" in words and "expects val_loss 0.25 there (uncertain by ± 0.1)" in words
     assert "- lr=0.5" in words and ": lr: 0.5 is outside [1e-05, 0.1]" in words
     assert "#41" in words and "running" in words and "(yours)" in words
     assert "loss is NaN at step" in words and "Effects" in words
-    assert words.endswith("passes every check. Answer with at most 3 candidates, the most promising first.")
+    assert words.endswith("passes every check. Answer with at most 3 candidates, in any order.")
     assert history([], wanted=1).endswith("at most one candidate.") and "No trial has finished" in history([])
 
 
@@ -274,7 +274,7 @@ def test_the_record_of_earlier_advice_is_told() -> None:
     ]
     trials.append(trial(9, BASE | {"lr": 0.1}, error="boom", source="advisor"))
     assert facts(trials)["advised"] == {"tried": 4, "failed": 1, "improved": 2}
-    assert "Of your candidates 4 were tried, 1 failed, 2 became the best." in history(trials)
+    assert "Of your candidates 4 were tried, 1 failed; 2 beat all trials before." in history(trials)
     assert facts(trials[:1])["advised"] is None
 
 
@@ -287,7 +287,7 @@ def test_the_engines_view_of_each_parameter() -> None:
     assert found["opt"]["values"][0][0] == "adam" and "batch" not in found and "momentum" not in found
     view = digest.EngineView("tpe", BASE, favoured=tuple(found.values()))
     words = history(study(20), engine=view)
-    assert "Where the best tenth of its own candidates lies:\n- lr 0.000" in words and '- opt: "adam" ' in words
+    assert "its next point may lie elsewhere):\n- lr 0.000" in words and '- opt: "adam" ' in words
     assert favoured(SPACE, configs[:6], scores[:6]) == [] and favoured(SPACE, configs, np.full(256, np.nan)) == []
 
 
