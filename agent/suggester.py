@@ -86,9 +86,11 @@ class Suggester:
             hold = Hold(current_owner(), leased, devices, self._budget.seconds, self._budget.gpu_hours)
             self._turn.put, self._turn.hold = put, hold
             while True:
-                if waiting := self._store.next_waiting(self._study_id, hold, self._has_checkpoint):
-                    return waiting
                 self._sync()
+                if self._history.waits and (
+                    waiting := self._store.next_waiting(self._study_id, hold, self._has_checkpoint)
+                ):
+                    return waiting
                 try:
                     if self._scheduler is not None:
                         return self._scheduled(self._scheduler, fresh)
