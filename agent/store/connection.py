@@ -77,14 +77,14 @@ class Connection:
             raise FixDatabasePath("opened for reading only", field="store", value=str(self.path), fix=fix)
         with self._lock:
             try:
-                connection = self._live().conn
+                database = self._live()
                 self._check_same_file()
                 try:
-                    _begin(connection)
-                    yield connection
-                    connection.execute("COMMIT")
+                    _begin(database.conn)
+                    yield database.conn
+                    database.execute("COMMIT")
                 except BaseException:
-                    connection.rollback()
+                    database.rollback()
                     raise
             except sqlite3.Error as error:
                 self._explain(error)
