@@ -204,6 +204,18 @@ def test_a_lock_that_goes_away_in_time_is_waited_for(path, kind):
             timer.join()
 
 
+def test_a_reader_waits_for_a_lock_only_without_a_log(path):
+    new_study(path)
+    with Store.open(path) as store:
+        holder = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        holder.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(0.2, holder.close)
+        timer.start()
+        assert store.study("s") is not None
+        assert timer.is_alive() == (store.journal_mode == "wal")
+        timer.join()
+
+
 def test_a_lock_that_stays_is_named_and_the_study_goes_on_after_it(path, monkeypatch):
     agent = tune(path, 4)
     agent.tune(lambda trial: trial["x"], trials=2)
