@@ -339,9 +339,11 @@ def _patiently(connection: Any, step: Callable[[], Any], seconds: float | None =
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 _forking: list[Connection] = []
+_one_fork = threading.Lock()  # a second thread that forks meanwhile must not take the first one's list for its own
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking[:] = _connections
     for connection in _forking:
         connection.before_fork()
@@ -350,11 +352,13 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     while _forking:
         _forking.pop().after_fork()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop().after_fork_in_child()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):
