@@ -147,7 +147,12 @@ class Decision:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        # By hand: asdict copies deeply, which the rest of a suggestion has no need of.
+        return {
+            "source": self.source, "reason": self.reason, "phase": self.phase, "chosen": self.chosen,
+            "verdicts": [asdict(verdict) for verdict in self.verdicts], "silence": self.silence,
+            "numbers": dict(self.numbers),
+        }  # fmt: skip
 
 
 def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | None, str]:

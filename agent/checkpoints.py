@@ -142,3 +142,8 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def has_checkpoint(files: Path, number: int) -> bool:
+    """Whether trial `number`, whose files lie below `files`, has one to go on from."""
+    return Checkpoints(files / str(number)).step is not None

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Point, Proposal, State
 
 NOISE_EVERY = 10
-LIVE = (State.RUNNING, State.WAITING)
 
 
 class History:
@@ -38,6 +38,7 @@ class History:
         self._view, self._store, self._study_id, self.space = view, view.store, view.record.id, view.space
         self.finished: list[TrialRecord] = []  # in the order in which they ended
         self.live: list[TrialRecord] = []
+        self.waits = False  # whether a trial waits to be handed out again
         self.rested: Callable[[], Mapping[int, Point]] = dict  # (step, value) where each paused trial came to rest
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
@@ -47,6 +48,7 @@ class History:
         self.event = 0  # the latest end of a trial that is known
         self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the outcomes
         self._advised_by: dict[int, str] = {}
+        self._advised: Counter[str] = Counter()  # how many each advisor has
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
@@ -56,32 +58,37 @@ class History:
 
     def sync(self) -> list[TrialRecord]:
         """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
-        for record in self._store.trials(self._study_id, after=self.created - 1):
-            self.created = record.number + 1
-            if record.source == "advisor":
-                self._count_advice(record)
-            if (fitted := self._view.fit(record)) is None:
-                continue
+        created, ended, self.live, self.waits = self.created, [], [], False
+        for record in self._store.news(self._study_id, created, self.event):
+            fitted = self._view.fit(record)
+            self.waits |= record.state is State.WAITING
+            if record.number >= created:
+                self._count(record, fitted)
+            if record.state.finished:
+                ended.append((record.event or 0, fitted))
+            elif fitted is not None and record.state is not State.PAUSED:
+                self.live.append(fitted)
+        ended.sort(key=itemgetter(0))
+        self.event = ended[-1][0] if ended else self.event
+        new = [fitted for _, fitted in ended if fitted is not None]
+        self._failed.update((fitted.number, fitted.state is State.FAILED) for fitted in new)
+        self.finished += new
+        return new
+
+    def _count(self, record: TrialRecord, fitted: TrialRecord | None) -> None:
+        """One that was not known."""
+        self.created = record.number + 1
+        if record.source == "advisor":
+            self._count_advice(record)
+        if fitted is not None:
             self._records[record.number] = fitted
             self._places.new.append(fitted)
-        new = []
-        for number, event in self._store.ends_since(self._study_id, self.event):
-            self.event = event
-            if (known := self._records.get(number)) is None:
-                continue  # outside the space
-            if not known.state.finished:
-                known = self._view.fit(self._store.trial(self._study_id, number))
-                assert known is not None, "its parameters are the ones that fitted"
-            self._failed[number] = known.state is State.FAILED
-            new.append(known)
-        self.finished += new
-        live = self._store.trials(self._study_id, states=LIVE)
-        self.live = [fitted for r in live if (fitted := self._view.fit(r)) is not None]
-        return new
 
     def _count_advice(self, record: TrialRecord) -> None:
         decision = self._store.decision(self._study_id, record.number) or {}
-        self._advised_by[record.number] = decision.get("advisor") or record.proposer
+        advisor = decision.get("advisor") or record.proposer
+        self._advised_by[record.number] = advisor
+        self._advised[advisor] += 1
         if decision.get("phase") == "seed":
             self.seeds += 1
         else:
@@ -114,7 +121,7 @@ class History:
         """That advisor's trials that `trust` has not judged yet; 0 where it judges none, with several objectives."""
         if len(self._view.objectives) > 1:
             return 0
-        return sum(by == advisor for by in self._advised_by.values()) - self.trust(advisor).evaluated
+        return self._advised[advisor] - self.trust(advisor).evaluated
 
     def rerun(self, until: int, *, strict: bool) -> Rerun | None:
         """Whose configuration the next trial repeats, see `engines.rerun`."""

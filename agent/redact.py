@@ -59,7 +59,7 @@ class Redactor:
 
 
 def _secrets() -> list[str]:
-    return [value for name, value in os.environ.items() if _is_secret(name) and len(value) >= MIN_LENGTH]
+    return [value for name in secret_variables() if len(value := os.environ.get(name, "")) >= MIN_LENGTH]
 
 
 def _without_values(text: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tunewright.agent import settings
 from tunewright.agent.advice import AdviceDesk, Question
 from tunewright.agent.arbiter import Advice, Decision, Policy, Record, Scores, decide, turn
 from tunewright.agent.beliefs import Beliefs
-from tunewright.agent.checkpoints import Checkpoints
+from tunewright.agent.checkpoints import Checkpoints, has_checkpoint
 from tunewright.agent.draft import Draft, Turn
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
 from tunewright.agent.history import History
@@ -55,7 +56,7 @@ class Suggester:
     ):
         self._view, self._store, self._study_id = view, view.store, view.record.id
         self._desk, self._task, self._budget, self._strict = desk, task, budget, strict
-        self._scheduler, self._files = scheduler, files
+        self._scheduler, self._files, self._kept = scheduler, files, partial(has_checkpoint, files)
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
         self._turn = Turn()
@@ -89,11 +90,10 @@ class Suggester:
         with self._lock:
             hold = Hold(current_owner(), leased, devices, self._budget.seconds, self._budget.gpu_hours)
             self._turn.put, self._turn.hold, self._turn.until = put, hold, until
-            kept = lambda number: Checkpoints(self._files / str(number)).step is not None  # noqa: E731
             while True:
-                if waiting := self._store.next_waiting(self._study_id, hold, kept):
-                    return waiting
                 self._sync()
+                if self._history.waits and (waiting := self._store.next_waiting(self._study_id, hold, self._kept)):
+                    return waiting
                 try:
                     if self._scheduler is not None:
                         return self._scheduled(self._scheduler, fresh)

@@ -198,7 +198,7 @@ def _fill_page(
 
     drawn = space.sample(np.random.default_rng(numbers.start), len(numbers))
     with store._connection.write() as db:
-        one = db.conn.execute
+        one = db.execute
         for number, params in zip(numbers, drawn, strict=True):
             text, now = json.dumps(params), 1.7e9 + number
             proposal = one(
@@ -219,7 +219,7 @@ def _fill_page(
             one("UPDATE proposals SET taken_by = ? WHERE id = ?", [number, proposal])
             one("INSERT INTO decisions VALUES (?, ?, ?)", [trial, decision, now])
             one('INSERT INTO "values" VALUES (?, 0, ?)', [trial, params["x"]])
-            db.conn.executemany(
+            db.executemany(
                 "INSERT INTO metrics VALUES (?, 'loss', ?, ?, NULL)",
                 [(trial, step, params["x"] + 1 / (step + 1)) for step in range(points)],
             )

@@ -7,6 +7,7 @@ uses bins of its log range widened by half a step, so that every value keeps its
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,11 @@ def _as_float(value: Any) -> Any:
         return float(value) + 0.0  # -0.0 becomes 0.0, so that equal values have one spelling
     except (TypeError, ValueError, OverflowError):
         return value
+
+
+def _word(value: Any) -> str:
+    """JSON; of a real number ten digits, since the way through the unit interval and back costs the last ones."""
+    return f'"{value:.9e}"' if isinstance(value, float) else json.dumps(value)
 
 
 def _check_range(kind: str, low: Any, high: Any, log: bool) -> None:
@@ -115,7 +121,11 @@ class Float:
 
     def coerce(self, value: Any) -> Any:
         """The same value as a plain Python float where it is a number; anything else unchanged."""
-        return _as_float(plain(value))
+        return value + 0.0 if type(value) is float else _as_float(plain(value))
+
+    def word(self, value: Any) -> str:
+        """A JSON text that values which count as equal share, and only those."""
+        return _word(self.coerce(value))
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a (coerced) value, None when nothing is."""
@@ -212,6 +222,9 @@ class Int:
         number = _as_float(value)
         return int(number) if isinstance(number, float) and number.is_integer() else number
 
+    def word(self, value: Any) -> str:
+        return _word(self.coerce(value))
+
     def problem(self, value: Any) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int):
             return f"{value!r} is not a whole number"
@@ -286,6 +299,9 @@ class Categorical:
     def coerce(self, value: Any) -> Any:
         """The listed choice that equals the value, so that a numpy scalar or 2.0 for 2 comes back plain."""
         return next((choice for choice in self.choices if same(choice, value)), value)
+
+    def word(self, value: Any) -> str:
+        return _word(self.coerce(value))
 
     def problem(self, value: Any) -> str | None:
         if any(same(choice, value) for choice in self.choices):

@@ -86,6 +86,7 @@ class Space:
             )
         self.names: tuple[str, ...] = tuple(self.parameters)
         self._column = {name: i for i, name in enumerate(self.names)}
+        self._quoted = {name: json.dumps(name) for name in self.names}
 
     # ---------------------------------------------------------------- construction
 
@@ -357,10 +358,8 @@ class Space:
 
         Reals count as equal to ten digits: the way through the unit interval and back costs the last ones.
         """
-        coerced = self.coerce(self.free(params))
-        written = {n: f"{v:.9e}" if isinstance(v, float) else v for n, v in coerced.items()}
-        text = json.dumps([[n, written[n]] for n in self.names if n in written])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        words = [f"[{self._quoted[n]}, {p.word(params[n])}]" for n, p in self.parameters.items() if n in params]
+        return hashlib.sha256(f"[{', '.join(words)}]".encode()).hexdigest()[:16]  # of one JSON text
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` turns back into an equal space."""

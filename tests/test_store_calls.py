@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -206,8 +207,9 @@ def test_half_characters_and_zero_bytes_are_survived(store):
 
 
 def test_texts_are_found_where_they_stand(store):
-    ids = store.add_proposals(1, 4, [proposal(rationale="Lower the learning rate", reason="too near trial 3")])
-    new_trial(store, 1)
+    advised = proposal(number=4, rationale="Lower the learning rate", reason="too near trial 3")
+    new_trial(store, 1, proposals=[advised])
+    ids = [p.id for p in store.proposals(1)]
     store.finish(1, 0, State.FAILED, None, "CUDA out of memory", attempt=1)
     call = begin(store, number=0)
     store.end_call(call, status="failed", answer="warmup might help", error="rate limited")
@@ -241,3 +243,13 @@ def test_a_secret_is_taken_out_of_a_tree_wherever_it_stands():
     expected = {"a": ["x", {"[redacted]": 1}], "b": ["a [redacted] b", "nan"], "c\ufffd": 1.5}
     assert clean.tree(tree) == expected
     assert clean.tree({"hunter2-": "hunter2"}) == {"hunter2-": "hunter2"}
+    odd = {"hunter2-hunter2": 'a "word"\n'}
+    for value in (tree, {"a": "x"}, odd, {"a": ['"', 1.5, None, True]}, "hunter2-hunter2"):
+        texts = clean.json([value, {"a": 1}], "tree")
+        assert [json.loads(text) for text in texts] == [clean.tree(value), {"a": 1}]
+
+
+def test_a_secret_that_json_spells_otherwise_is_taken_out_of_it_too():
+    secret = 'pass"wörd\\8'
+    clean = Cleaner(lambda text: text.replace(secret, "***"))
+    assert [json.loads(text) for text in clean.json([{"a": f"say {secret}"}], "tree")] == [{"a": "say ***"}]

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from store_kit import raw
 
 from tunewright.agent.errors import FixDatabasePath
 from tunewright.agent.store import Store
@@ -254,8 +255,41 @@ def test_forking_while_threads_write(path):
             stop.set()
             writer.join()
         written = [event.payload["params"]["from"] for event in store.events(1) if event.kind == "enqueued"]
-        assert written.count("child") == 5 and store.queue_length(1) == len(written)
+        assert written.count("child") == 5
+        assert raw(path, "SELECT count(*) FROM queue") == [(len(written),)]
         assert store.integrity() == []
+
+
+TWO_FORKS = """
+import os, sys, threading, time
+os.register_at_fork(before=lambda: time.sleep(0.01))  # the first to be registered is the last to run
+from tunewright.agent.store import Store
+
+def forks():
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+store = Store.open(sys.argv[1])
+threads = [threading.Thread(target=forks, daemon=True) for _ in range(2)]
+writer = threading.Thread(target=store.enqueue, args=[1, {}], daemon=True)
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(20)
+writer.start()
+writer.join(20)
+print([thread.is_alive() for thread in (*threads, writer)], flush=True)
+os._exit(0)
+"""
+
+
+@forking
+def test_two_threads_that_fork_at_once_leave_no_lock_behind(path):
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", TWO_FORKS, path], capture_output=True, text=True)
+    assert done.stdout.strip() == "[False, False, False]", done.stderr
 
 
 @forking

@@ -136,8 +136,17 @@ class StoreIsItsModel(RuleBasedStateMachine):
             curve = self.store.curve(self.study, trial.number, "loss")
             # repr makes NaN comparable; SQLite keeps no sign of zero, and adding zero drops it.
             assert [repr(v) for v in curve.values] == [repr(model.curve[s] + 0.0) for s in sorted(model.curve)]
-        assert [t.number for t in self.store.finished_since(self.study, 0)] == self.ended
-        assert self.store.queue_length(self.study) == len(self.queue)
+        alive = [n for n, m in enumerate(self.trials) if m.state in (State.RUNNING, State.WAITING)]
+        news = self.store.news(self.study, len(self.trials), 0)
+        assert [t.number for t in news] == sorted([*self.ended, *alive])
+        ended = sorted((t for t in news if t.event is not None), key=lambda t: t.event)
+        assert [t.number for t in ended] == self.ended
+        after = ended[len(ended) // 2].event if ended else 0
+        known = [t for t in ended if t.event > after]
+        assert [t for t in self.store.news(self.study, len(self.trials), after) if t.event is not None] == sorted(
+            known, key=lambda t: t.number
+        )
+        assert self.store.next_queued(self.study) == (self.queue[0] if self.queue else None)
 
     def teardown(self):
         if hasattr(self, "store"):

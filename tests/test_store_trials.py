@@ -119,12 +119,14 @@ def test_a_refused_trial_leaves_nothing_behind(store, study):
 
 
 def test_stored_proposals_are_taken_changed_and_listed(store, study):
-    ids = store.add_proposals(study, 0, [proposal(status="held", ask_index=4), proposal(), proposal(ask_index=2)])
+    made = [proposal(status="held", ask_index=4), proposal(), proposal(ask_index=2)]
+    new_trial(store, study, proposals=made)
+    ids = [p.id for p in store.proposals(study)]
     new_trial(store, study, updates={ids[1]: ("expired", "newer advice")})
     new_trial(store, study, taken_id=ids[0])
     assert [p.id for p in store.proposals(study, status="open")] == [ids[2]]
     assert [(p.status, p.reason) for p in store.proposals(study, status="expired")] == [("expired", "newer advice")]
-    assert [(p.id, p.number) for p in store.proposals(study, 1)] == [(ids[0], 0)]  # made for 0, became 1
+    assert [(p.id, p.number) for p in store.proposals(study, 2)] == [(ids[0], 0)]  # made for 0, became 2
     assert store.next_ask_index(study) == 5
     store.update_proposals({ids[2]: ("rejected", "twice")})
     assert store.proposals(study, status="open") == []
@@ -138,7 +140,7 @@ def test_the_queue_is_first_in_first_out_and_each_item_goes_once(store, study):
     for i, item in enumerate(items):
         assert store.next_queued(study) == (item, {"x": i})
         new_trial(store, study, source="queue", queue_id=item)
-    assert store.next_queued(study) is None and store.queue_length(study) == 0
+    assert store.next_queued(study) is None
 
 
 def test_the_first_result_stands(store, study):
@@ -153,7 +155,7 @@ def test_the_first_result_stands(store, study):
         store.finish(study, 0, State.FAILED, None, "late crash", attempt=1)
     assert store.trial(study, 0) == done
     assert store.repeats(study, 0) == [(0.5,), None]
-    assert [t.number for t in store.finished_since(study, 0)] == [0]
+    assert store.news(study, 1, 0) == [done] and store.news(study, 1, done.event) == []
 
 
 def test_a_failure_repeated_is_no_news(store, study):
@@ -253,9 +255,11 @@ def test_pages_and_order_of_ending(store, study):
     assert [t.number for t in store.trials(study, after=3, limit=2, newest_first=True)] == [2, 1]
     assert [t.number for t in store.trials(study, states=[State.COMPLETE], limit=2)] == [0, 3]
     assert [t.number for t in store.running(study)] == [1, 2]
-    ended = store.finished_since(study, 0)
-    assert [(t.number, t.values) for t in ended] == [(3, (1.0, 3.0)), (0, (1.0, 0.0)), (4, (1.0, 4.0))]
-    assert [t.number for t in store.finished_since(study, ended[0].event or 0)] == [0, 4]
+    news = store.news(study, 5, 0)
+    assert [(t.number, t.values) for t in news if t.values] == [(0, (1.0, 0.0)), (3, (1.0, 3.0)), (4, (1.0, 4.0))]
+    assert [t.number for t in sorted(news, key=lambda t: t.event or 99)] == [3, 0, 4, 1, 2]
+    assert [t.number for t in store.news(study, 5, news[3].event)] == [0, 1, 2, 4]
+    assert [t.number for t in store.news(study, 4, news[4].event)] == [1, 2, 4]
     assert store.count(study)[State.RUNNING] == 2 and store.count(study)[State.PAUSED] == 0
 
 

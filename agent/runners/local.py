@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -54,21 +55,10 @@ class LocalRunner:
             if self.workers == 1 and not self._processes:
                 self._drain(work, self._gpus[0], None)
             else:
-                self._pool(work, objective)
+                drains = [partial(self._drain, work, gpus, objective) for gpus in self._gpus]
+                side_by_side(work, self._orders, drains)
         if self._orders.parked:
             raise KeyboardInterrupt
-
-    def _pool(self, work: Work, objective: bytes | None) -> None:
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="tunewright") as pool:
-            futures: list[Future[None]] = [pool.submit(self._drain, work, gpus, objective) for gpus in self._gpus]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                # After a worker's error the trials that run end, and no other starts.
-                self._orders.stop = True
-                work.stop()
-            for future in done:
-                future.result()
 
     def _drain(self, work: Work, gpus: tuple[str, ...], objective: bytes | None) -> None:
         process = None if objective is None else WorkerProcess(objective, gpus, self._orders)
@@ -99,6 +89,27 @@ def pickled(objective: Any) -> bytes:
             field="objective",
             fix='open such things inside the objective, or runner=("local", {"processes": False})',
         ) from error
+
+
+def side_by_side(
+    work: Work,
+    orders: Orders,
+    drains: Sequence[Callable[[], None]],
+    meanwhile: Callable[[Sequence[Future[None]]], None] | None = None,
+) -> None:
+    """Runs the workers' loops in a thread each, until all have ended or one raises, which it raises then."""
+    with ThreadPoolExecutor(len(drains), thread_name_prefix="tunewright") as pool:
+        futures = [pool.submit(drain) for drain in drains]
+        try:
+            if meanwhile is not None:
+                meanwhile(futures)
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            # After a worker's error the trials that run end, and no other starts.
+            orders.stop = True
+            work.stop()
+        for future in done:
+            future.result()
 
 
 class Interrupts:

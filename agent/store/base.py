@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from tunewright.agent.errors import UnknownTrial
@@ -32,8 +33,7 @@ class Base:
 
     def _insert(self, db: Any, table: str, row: Mapping[str, Any]) -> int:
         """Within the caller's transaction; returns the new row's id."""
-        marks = ", ".join(f":{column}" for column in row)
-        return int(db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row).lastrowid)
+        return int(db.execute(_insertion(table, tuple(row)), tuple(row.values())).lastrowid)
 
     def _index(self, db: Any, text: str | None, kind: str, study_id: int, number: int | None, ref: int) -> None:
         """Makes a clean text findable. `ref` is the id of the row it stands in (a trial's is its number)."""
@@ -46,3 +46,8 @@ class Base:
         if row is None:
             raise UnknownTrial("there is no such trial", field="trial", value=number, fix="list them: tunewright show")
         return int(row[0])
+
+
+@lru_cache(maxsize=64)
+def _insertion(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"

@@ -71,7 +71,7 @@ class PointBuffer:
         for key, value in points:
             kind = kind_of(value)
             rows.append((*key, None if kind else value, kind))
-        db.conn.executemany(_UPSERT, rows)
+        db.executemany(_UPSERT, rows)
         return points
 
     def forget(self, points: Points) -> None:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tunewright.engines.errors import FixArgument
 
 Redact = Callable[[str], str]
 
+_decoder = json.JSONDecoder()
+_encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def dumps(value: Any, field: str) -> str:
     """Strict JSON. Raises FixArgument where a value has no exact counterpart (NaN, infinity, foreign types)."""
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+        return _encoder.encode(value)
     except (TypeError, ValueError) as error:
         fix = "plain finite numbers, strings, booleans, lists and dicts"
         raise FixArgument(f"cannot be stored: {error}", field=field, value=value, fix=fix) from error
 
 
 def loads(text: str) -> Any:
-    return json.loads(text)
+    return _decoder.decode(text)
 
 
 def kind_of(value: float) -> str | None:
@@ -45,6 +49,16 @@ class Cleaner:
 
     def maybe(self, text: str | None) -> str | None:
         return None if text is None else self.text(text)
+
+    def json(self, values: Sequence[Any], field: str) -> list[str]:
+        """`tree` of each as JSON."""
+        # Without a backslash every string stands in it as it is, so that one look finds what is to be taken out.
+        with suppress(FixArgument):
+            texts = [dumps(value, field) for value in values]
+            whole = "\n".join(texts)
+            if "\\" not in whole and self.text(whole) == whole:
+                return texts
+        return [dumps(self.tree(value), field) for value in values]
 
     def tree(self, value: Any) -> Any:
         """The same plain data with every string cleaned; numbers that are not finite become "nan", "inf" or "-inf"."""

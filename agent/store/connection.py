@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlite_utils import Database, utils
 
@@ -61,26 +61,33 @@ class Connection:
         _connections.add(self)
 
     @contextmanager
-    def read(self) -> Iterator[Database]:
-        with self._lock, self._explained():
-            yield self._live()
+    def read(self) -> Iterator[Any]:
+        """SQLite's own connection: sqlite_utils looks twice at each statement for a transaction that it opened."""
+        with self._lock:
+            try:
+                yield self._live().conn
+            except sqlite3.Error as error:
+                self._explain(error)
 
     @contextmanager
-    def write(self) -> Iterator[Database]:
+    def write(self) -> Iterator[Any]:
         """One transaction: all of the block or none of it. Do not nest."""
         if self.read_only:
             fix = "open it without read_only"
             raise FixDatabasePath("opened for reading only", field="store", value=str(self.path), fix=fix)
-        with self._lock, self._explained():
-            database = self._live()
-            self._check_same_file()
+        with self._lock:
             try:
-                _begin(database)
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                database.rollback()
-                raise
+                database = self._live()
+                self._check_same_file()
+                try:
+                    _begin(database.conn)
+                    yield database.conn
+                    database.execute("COMMIT")
+                except BaseException:
+                    database.rollback()
+                    raise
+            except sqlite3.Error as error:
+                self._explain(error)
 
     def close(self) -> None:
         with self._lock:
@@ -127,7 +134,7 @@ class Connection:
             raise UpgradeSQLite("needs 3.37 or later", field="SQLite", value=sqlite3.sqlite_version, fix=fix)
         if self.path is not None:
             self._check_path(self.path)
-        with self._explained():
+        try:
             database = self._connect()
             try:
                 self._prepare(database)
@@ -135,6 +142,8 @@ class Connection:
                 database.close()
                 raise
             return database
+        except sqlite3.Error as error:
+            self._explain(error)
 
     def _check_path(self, path: Path) -> None:
         where: dict[str, Any] = {"field": "store", "value": str(path)}
@@ -183,7 +192,7 @@ class Connection:
         if not self.read_only:
             # Chosen once, when the file is made: a process with an affected library may hold an older file open.
             if sound and local and migrations.is_empty(database):
-                _patiently(database, lambda: database.execute("PRAGMA journal_mode = WAL"))
+                _patiently(database.conn, lambda: database.execute("PRAGMA journal_mode = WAL"))
             if migrations.found_version(database) != migrations.VERSION:
                 self._migrate(database)
         self.journal_mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
@@ -197,7 +206,7 @@ class Connection:
     def _migrate(self, database: Database) -> None:
         """To the current schema, in one transaction, after a copy of an older file was made beside it."""
         try:
-            _begin(database)
+            _begin(database.conn)
             found = migrations.found_version(database)  # another process may have been first
             if 0 < found < migrations.VERSION:
                 self._back_up(found)
@@ -228,7 +237,7 @@ class Connection:
         try:
             # Exclusive from the first access on: the log's shared index is then never used.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _patiently(database, lambda: migrations.is_empty(database), wait)
+            _patiently(database.conn, lambda: migrations.is_empty(database), wait)
             if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 database.execute("PRAGMA journal_mode = DELETE")
             database.execute("PRAGMA locking_mode = NORMAL")
@@ -258,31 +267,27 @@ class Connection:
 
     # ------------------------------------------------------------------------------------------------ errors
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turns SQLite's errors into ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = _code(error)
-            where: dict[str, Any] = {"field": "store", "value": str(self.path)}
-            if code in _LOCKED:
-                fix = "end the process that holds it (an open editor, a stopped job), then try again"
-                message = f"another process has held the file for {LOCK_SECONDS:.0f} s"
-                raise UnlockDatabase(message, **where, fix=fix) from error
-            if code == sqlite3.SQLITE_CORRUPT or (code == sqlite3.SQLITE_NOTADB and self._is_ours()):
-                raise self._damaged(str(error)) from error
-            if code == sqlite3.SQLITE_NOTADB:
-                raise FixDatabasePath("is not an SQLite database", **where, fix="another path") from error
-            fixes = {
-                sqlite3.SQLITE_READONLY: "change the permissions of the file and its folder",
-                sqlite3.SQLITE_CANTOPEN: "change the permissions of the file and its folder",
-                sqlite3.SQLITE_FULL: "free some space on the disk",
-                sqlite3.SQLITE_IOERR: "check the disk",
-            }
-            if code in fixes:
-                raise FixDatabasePath(str(error), **where, fix=fixes[code]) from error
-            raise
+    def _explain(self, error: Exception) -> NoReturn:
+        """Raises ours for SQLite's error."""
+        code = _code(error)
+        where: dict[str, Any] = {"field": "store", "value": str(self.path)}
+        if code in _LOCKED:
+            fix = "end the process that holds it (an open editor, a stopped job), then try again"
+            message = f"another process has held the file for {LOCK_SECONDS:.0f} s"
+            raise UnlockDatabase(message, **where, fix=fix) from error
+        if code == sqlite3.SQLITE_CORRUPT or (code == sqlite3.SQLITE_NOTADB and self._is_ours()):
+            raise self._damaged(str(error)) from error
+        if code == sqlite3.SQLITE_NOTADB:
+            raise FixDatabasePath("is not an SQLite database", **where, fix="another path") from error
+        fixes = {
+            sqlite3.SQLITE_READONLY: "change the permissions of the file and its folder",
+            sqlite3.SQLITE_CANTOPEN: "change the permissions of the file and its folder",
+            sqlite3.SQLITE_FULL: "free some space on the disk",
+            sqlite3.SQLITE_IOERR: "check the disk",
+        }
+        if code in fixes:
+            raise FixDatabasePath(str(error), **where, fix=fixes[code]) from error
+        raise error
 
     def _damaged(self, detail: str) -> RestoreDatabase:
         fix = "`tunewright db salvage` copies what can still be read to a new file"
@@ -308,17 +313,17 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _begin(database: Database) -> None:
-    _patiently(database, lambda: database.execute("BEGIN IMMEDIATE"))
+def _begin(connection: Any) -> None:
+    _patiently(connection, lambda: connection.execute("BEGIN IMMEDIATE"))
 
 
-def _patiently(database: Database, step: Callable[[], Any], seconds: float | None = None) -> None:
+def _patiently(connection: Any, step: Callable[[], Any], seconds: float | None = None) -> None:
     """Repeats a step that another process is in the way of.
 
     SQLite's own wait soon looks only ten times a second, and a busy writer would starve all others.
     """
     end = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
-    database.execute("PRAGMA busy_timeout = 0")
+    connection.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
@@ -329,14 +334,16 @@ def _patiently(database: Database, step: Callable[[], Any], seconds: float | Non
                     raise
             time.sleep(POLL_SECONDS)
     finally:
-        database.execute(f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 _forking: list[Connection] = []
+_one_fork = threading.Lock()  # a second thread that forks meanwhile must not take the first one's list for its own
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking[:] = _connections
     for connection in _forking:
         connection.before_fork()
@@ -345,11 +352,13 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     while _forking:
         _forking.pop().after_fork()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop().after_fork_in_child()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

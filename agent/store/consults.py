@@ -42,7 +42,8 @@ class Consults(Proposals):
         trust knows it, gave an answer."""
         with self._connection.write() as db:
             number = db.execute("SELECT number FROM events WHERE id = ?", [consult]).fetchone()[0]
-            ids = self._insert_proposals(db, study_id, number, rows)
+            tags = self._clean.json([row.tags for row in rows], "tags")
+            ids = self._insert_proposals(db, study_id, number, rows, tags)
             reached = db.execute("SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?", [study_id])
             payload = {
                 "began": consult, "error": self._clean.maybe(error), "retryable": retryable,

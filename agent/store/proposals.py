@@ -34,11 +34,6 @@ class Proposals(Base):
             row = db.execute(sql, [study_id]).fetchone()
             return None if row is None else (int(row[0]), loads(row[1]))
 
-    def queue_length(self, study_id: int) -> int:
-        with self._connection.read() as db:
-            sql = "SELECT count(*) FROM queue WHERE study = ? AND taken_by IS NULL"
-            return int(db.execute(sql, [study_id]).fetchone()[0])
-
     def decision(self, study_id: int, number: int) -> dict[str, Any] | None:
         """What was stored with the trial. Raises UnknownTrial."""
         with self._connection.read() as db:
@@ -68,11 +63,6 @@ class Proposals(Base):
             sql = "SELECT coalesce(max(ask_index) + 1, 0) FROM proposals WHERE study = ? AND ask_index IS NOT NULL"
             return int(db.execute(sql, [study_id]).fetchone()[0])
 
-    def add_proposals(self, study_id: int, number: int | None, proposals: Sequence[ProposalRecord]) -> list[int]:
-        """Stores proposals made for the turn of trial `number`; returns their ids."""
-        with self._connection.write() as db:
-            return self._insert_proposals(db, study_id, number, proposals)
-
     def update_proposals(self, updates: Mapping[int, tuple[ProposalStatus, str | None]]) -> None:
         """Gives stored proposals, by id, a new (status, reason)."""
         with self._connection.write() as db:
@@ -87,19 +77,27 @@ class Proposals(Base):
             self._change_proposals(db, {proposal_id: ("expired", reason) for (proposal_id,) in waiting})
 
     def _insert_proposals(
-        self, db: Any, study_id: int, number: int | None, proposals: Sequence[ProposalRecord]
+        self,
+        db: Any,
+        study_id: int,
+        number: int | None,
+        proposals: Sequence[ProposalRecord],
+        tags: Sequence[str],
+        taken: int | None = None,
     ) -> list[int]:
+        """Made for the turn of trial `number`, which the one at the index `taken` became. `tags`: theirs, clean."""
         ids = []
-        for proposal in proposals:
+        for index, proposal in enumerate(proposals):
             source, now = proposal.source, self._clock()
             origin = [source.name, source.distribution, source.version, self._clean.tree(source.options)]
             turn = number if proposal.number is None else proposal.number
             rationale, reason = self._clean.maybe(proposal.rationale), self._clean.maybe(proposal.reason)
             row = {
-                "study": study_id, "number": turn, "made_by": proposal.by, "source": dumps(origin, "source"),
-                "params": dumps(proposal.params, "params"), "status": proposal.status,
+                "study": study_id, "number": turn, "taken_by": number if index == taken else None,
+                "made_by": proposal.by, "source": dumps(origin, "source"),
+                "params": dumps(proposal.params, "params"), "status": "taken" if index == taken else proposal.status,
                 "ask_index": proposal.ask_index, "call": proposal.call_id, "rationale": rationale, "reason": reason,
-                "tags": dumps(self._clean.tree(proposal.tags), "tags"), "created": now,
+                "tags": tags[index], "created": now,
             }  # fmt: skip
             ids.append(self._insert(db, "proposals", row))
             self._index(db, rationale, "rationale", study_id, turn, ids[-1])

@@ -9,7 +9,7 @@ from typing import Any
 from tunewright.agent.records import Hold, Owner, Resources, TrialRecord, VerifyingRun
 from tunewright.agent.store.codec import loads
 from tunewright.agent.store.owner import current_owner, is_dead
-from tunewright.agent.store.trials import Trials, checked, hold_columns, moved, owner_columns
+from tunewright.agent.store.trials import Held, Trials, checked, hold_columns, moved, owner_columns
 from tunewright.engines.types import State
 
 DEATHS = 2  # of runners' processes on one trial, which is then taken for their cause
@@ -25,11 +25,12 @@ class Runs(Trials):
         """
         result = checked(State.STOPPED, [value])
         with self._connection.write() as db:
-            trial = self._one(db, study_id, number)
+            held = self._held(db, study_id, number)
+            trial = held.trial
             if trial.state is not State.RUNNING or attempt != trial.attempt:
                 raise moved(f"trial {number} does not run as attempt {attempt}", number=number)
             points = self._buffer.write(db)
-            changes = {"state": State.PAUSED.value, **self._let_go(db, study_id, trial)}
+            changes = {"state": State.PAUSED.value, **self._let_go(study_id, held)}
             self._change(db, study_id, number, "trial_paused", changes, {"result": result, "step": step})
             after = self._one(db, study_id, number)
         self._buffer.forget(points)
@@ -53,11 +54,12 @@ class Runs(Trials):
         """Back to waiting, as its next attempt: for a trial whose process will not come back. Raises StudyMoved when it
         has ended or is paused: then no process holds it."""
         with self._connection.write() as db:
-            trial = self._one(db, study_id, number)
+            held = self._held(db, study_id, number)
+            trial = held.trial
             if trial.state.finished or trial.state is State.PAUSED:
                 raise moved(f"trial {number} does not run: it is {trial.state.value}", number=number)
             changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1}
-            changes |= self._let_go(db, study_id, trial, died=True)
+            changes |= self._let_go(study_id, held, died=True)
             self._change(db, study_id, number, "trial_requeued", changes)
             return self._one(db, study_id, number)
 
@@ -67,9 +69,6 @@ class Runs(Trials):
         """The lowest waiting trial, now running; None when none waits. `saved` tells whether a trial has a checkpoint
         to go on from. Raises BudgetSpent at a cap of `hold`."""
         sql = "SELECT min(number) FROM trials WHERE study = ? AND state = 'waiting'"
-        with self._connection.read() as db:
-            if db.execute(sql, [study_id]).fetchone()[0] is None:
-                return None  # which needs no lock, and is what nearly always comes out
         with self._connection.write() as db:
             number = db.execute(sql, [study_id]).fetchone()[0]
             if number is None:
@@ -96,8 +95,8 @@ class Runs(Trials):
         self._began(study_id, trial.number, trial.attempt)
         return self._one(db, study_id, trial.number)
 
-    def _let_go(self, db: Any, study_id: int, trial: TrialRecord, died: bool = False) -> dict[str, Any]:
-        return {**owner_columns(None), "beat": None, **self._trained(db, study_id, trial, died)}
+    def _let_go(self, study_id: int, held: Held, died: bool = False) -> dict[str, Any]:
+        return {**owner_columns(None), "beat": None, **self._trained(study_id, held, died)}
 
     # ------------------------------------------------------------------------------------------------ leases
 
@@ -124,7 +123,7 @@ class Runs(Trials):
                 "SELECT 1 FROM trials WHERE study = ? AND number = ? AND state = 'running' AND attempt = ? AND beat = ?"
             )
             if db.execute(sql, [study_id, number, *lease]).fetchone():
-                self._take_back(db, study_id, self._one(db, study_id, number), reason)
+                self._take_back(db, study_id, self._held(db, study_id, number), reason)
             return self._one(db, study_id, number)
 
     def died(self, study_id: int, number: int, attempt: int, reason: str) -> TrialRecord:
@@ -132,9 +131,9 @@ class Runs(Trials):
         death fails it. Changes nothing where the attempt was taken back already."""
         reason = self._clean.text(reason)
         with self._connection.write() as db:
-            trial = self._one(db, study_id, number)
-            if trial.state is State.RUNNING and trial.attempt == attempt:
-                self._take_back(db, study_id, trial, reason)
+            held = self._held(db, study_id, number)
+            if held.trial.state is State.RUNNING and held.trial.attempt == attempt:
+                self._take_back(db, study_id, held, reason)
             return self._one(db, study_id, number)
 
     def requeue_dead(self, study_id: int) -> list[int]:
@@ -152,26 +151,25 @@ class Runs(Trials):
         with self._connection.write() as db:
             dead = _dead(db.execute(sql, [study_id]))
             for number, leased in dead:
-                trial = self._one(db, study_id, number)
+                held = self._held(db, study_id, number)
                 if leased:
-                    self._take_back(db, study_id, trial, GONE)
+                    self._take_back(db, study_id, held, GONE)
                     continue
-                changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1}
-                changes |= self._let_go(db, study_id, trial, died=True)
+                changes = {"state": State.WAITING.value, "attempt": held.trial.attempt + 1}
+                changes |= self._let_go(study_id, held, died=True)
                 self._change(db, study_id, number, "trial_requeued", changes, {"reason": GONE})
             return [number for number, _ in dead]
 
-    def _take_back(self, db: Any, study_id: int, trial: TrialRecord, reason: str) -> None:
-        deaths = trial.deaths + 1
+    def _take_back(self, db: Any, study_id: int, held: Held, reason: str) -> None:
+        trial, deaths = held.trial, held.trial.deaths + 1
         if deaths < DEATHS:
             changes = {"state": State.WAITING.value, "attempt": trial.attempt + 1, "deaths": deaths}
-            changes |= self._let_go(db, study_id, trial, died=True)
+            changes |= self._let_go(study_id, held, died=True)
             self._change(db, study_id, trial.number, "trial_requeued", changes, {"reason": reason})
             return
         error = f"{reason}; an earlier attempt died too"
         facts = {"state": State.FAILED.value, "values": None, "error": error, "attempt": trial.attempt, "step": None}
-        trial_id = self._trial_id(db, study_id, trial.number)
-        self._store_result(db, study_id, trial_id, trial, {**facts, "deaths": deaths}, died=True)
+        self._store_result(db, study_id, held, {**facts, "deaths": deaths}, died=True)
 
     def _change(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from tunewright.agent.errors import AlreadyObserved, BudgetSpent, StudyMoved
 from tunewright.agent.records import Hold, Owner, ProposalRecord, ProposalStatus, TrialRecord, TrialSource
@@ -17,14 +18,37 @@ from tunewright.agent.store.studies import Studies
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
 
+# In the order of TrialRecord, but for `values`, which have a table of their own.
 _FIELDS = (
     "number", "attempt", "state", "params", "source", "proposer", "seed",
     "error", "fidelity", "resume_from", "created", "started", "finished", "event",
     "deaths", "trained", "device_seconds",
 )  # fmt: skip
-
+_VALUE = len(_FIELDS)
+_STATES = {state.value: state for state in State}
+_COLUMNS = f"{', '.join(f't.{field}' for field in _FIELDS)}, v.value"
+_JOINED = 'trials t LEFT JOIN "values" v ON v.trial = t.id'
+_HELD = f"""
+SELECT {_COLUMNS}, t.id, t.beat, t.devices FROM {_JOINED} WHERE t.study = ? AND t.number = ? ORDER BY v.objective
+"""
+# In these words SQLite takes an index for each of the three.
+_NEWS = f"""
+SELECT {_COLUMNS} FROM {_JOINED}
+WHERE (t.study = ?1 AND t.number >= ?2) OR (t.study = ?1 AND t.event > ?3)
+   OR (t.study = ?1 AND t.state IN ('running', 'waiting'))
+ORDER BY t.number, v.objective
+"""
 
 NOBODY = Hold()
+
+
+class Held(NamedTuple):
+    """A trial, and what else its row tells of whoever has it."""
+
+    trial: TrialRecord
+    id: int
+    beat: float | None
+    devices: float
 
 
 class Trials(Studies, Consults, Metrics, Calls):
@@ -58,6 +82,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         `expected_number` or took the item, and BudgetSpent at a cap of `hold`.
         """
         now = self._clock()
+        body, *tags = self._clean.json([decision, *(proposal.tags for proposal in proposals)], "decision")
         with self._connection.write() as db:
             sql = "SELECT (SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?1) FROM studies WHERE id = ?1"
             if (found := db.execute(sql, [study_id]).fetchone()) is None:
@@ -70,28 +95,31 @@ class Trials(Studies, Consults, Metrics, Calls):
                 "attempt": 1, "params": dict(params), "source": source, "proposer": proposer,
                 "seed": seed, "fidelity": fidelity, "resume_from": resume_from,
             }  # fmt: skip
+            text = dumps(facts["params"], "params")
             row = {
-                **facts, "params": dumps(facts["params"], "params"), "study": study_id, "number": number,
-                "state": State.RUNNING.value, "created": now, "started": now, **hold_columns(hold, now),
+                **facts, "params": text, "study": study_id, "number": number,
+                "state": State.RUNNING.value, "created": now, "started": now,
             }  # fmt: skip
-            trial_id = self._insert(db, "trials", row)
+            trial_id = self._insert(db, "trials", {**row, **hold_columns(hold, now)})
             self._began(study_id, number, 1)
             if queue_id is not None:
                 sql = "UPDATE queue SET taken_by = ? WHERE id = ? AND study = ? AND taken_by IS NULL"
                 if db.execute(sql, [number, queue_id, study_id]).rowcount == 0:
                     raise moved("another process took the queued configuration", queue_id=queue_id)
             if decision is not None:
-                body = dumps(self._clean.tree(decision), "decision")
                 db.execute("INSERT INTO decisions (trial, body, created) VALUES (?, ?, ?)", [trial_id, body, now])
-            ids = self._insert_proposals(db, study_id, number, proposals)
+            ids = self._insert_proposals(db, study_id, number, proposals, tags, taken_proposal)
             self._change_proposals(db, updates or {})
+            if taken_id is not None:
+                self._take_proposal(db, study_id, taken_id, number)
             taken = taken_id if taken_proposal is None else ids[taken_proposal]
-            if taken is not None:
-                self._take_proposal(db, study_id, taken, number)
             facts |= {"created": now, "owner": owner_columns(hold.owner), "queue_id": queue_id, "proposal": taken}
             facts |= {} if action is None else {"action": dict(action)}
             self._event(db, study_id, number, "trial_created", facts)
-            return self._one(db, study_id, number)
+        return TrialRecord(
+            number, 1, State.RUNNING, loads(text), source, proposer, seed,
+            fidelity=fidelity, resume_from=resume_from, created=now, started=now,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------ ending
 
@@ -114,20 +142,19 @@ class Trials(Studies, Consults, Metrics, Calls):
         state, result, error = State(state), checked(State(state), values), self._clean.maybe(error)
         points: Points = []
         with self._connection.write() as db:
-            trial_id = self._trial_id(db, study_id, number)
-            trial = self._one(db, study_id, number)
+            held = self._held(db, study_id, number)
+            trial = after = held.trial
             if not 1 <= attempt <= trial.attempt:
                 fix = f"1 to {trial.attempt}"
                 raise FixArgument("the trial has had no such attempt", field="attempt", value=attempt, fix=fix)
             again = trial.state.finished and trial.values == result
             stale = not trial.state.finished and state is State.FAILED and attempt < trial.attempt
             if stale or (trial.state.finished and not again):
-                self._store_repeat(db, study_id, trial_id, number, attempt, state, result, error)
+                self._store_repeat(db, study_id, held.id, number, attempt, state, result, error)
             elif not again:
                 points = self._buffer.write(db)
                 facts = {"state": state.value, "values": result, "error": error, "attempt": attempt, "step": step}
-                self._store_result(db, study_id, trial_id, trial, facts)
-            after = self._one(db, study_id, number)
+                after = self._store_result(db, study_id, held, facts)
         self._buffer.forget(points)
         if trial.state.finished and not again:
             message = f"trial {number} has a result already; the new one is kept as a repeat"
@@ -136,20 +163,24 @@ class Trials(Studies, Consults, Metrics, Calls):
         return after
 
     def _store_result(
-        self, db: Any, study_id: int, trial_id: int, trial: TrialRecord, facts: Mapping[str, Any], died: bool = False
-    ) -> None:
-        now, error, number = self._clock(), facts["error"], trial.number
-        facts = {**facts, **self._trained(db, study_id, trial, died), "finished": now}
-        event = self._event(db, study_id, number, "trial_finished", facts)
+        self, db: Any, study_id: int, held: Held, facts: Mapping[str, Any], died: bool = False
+    ) -> TrialRecord:
+        now, error, values, trial = self._clock(), facts["error"], facts["values"], held.trial
+        facts = {**facts, **self._trained(study_id, held, died), "finished": now}
+        event = self._event(db, study_id, trial.number, "trial_finished", facts)
+        changes = {
+            "error": error, "finished": now, "event": event, "trained": facts["trained"],
+            "device_seconds": facts["device_seconds"], "deaths": facts.get("deaths", trial.deaths),
+        }  # fmt: skip
         sql = """
-        UPDATE trials SET state = ?, error = ?, finished = ?, event = ?, trained = ?, device_seconds = ?, deaths = ?,
-        beat = NULL WHERE id = ?
+        UPDATE trials SET error = ?, finished = ?, event = ?, trained = ?, device_seconds = ?, deaths = ?,
+        state = ?, beat = NULL WHERE id = ?
         """
-        ended = [facts["state"], error, now, event, facts["trained"], facts["device_seconds"]]
-        db.execute(sql, [*ended, facts.get("deaths", trial.deaths), trial_id])
-        for objective, value in enumerate(facts["values"] or ()):
-            db.execute('INSERT INTO "values" (trial, objective, value) VALUES (?, ?, ?)', [trial_id, objective, value])
-        self._index(db, error, "error", study_id, number, number)
+        db.execute(sql, [*changes.values(), facts["state"], held.id])
+        for objective, value in enumerate(values or ()):
+            db.execute('INSERT INTO "values" (trial, objective, value) VALUES (?, ?, ?)', [held.id, objective, value])
+        self._index(db, error, "error", study_id, trial.number, trial.number)
+        return replace(trial, state=State(facts["state"]), values=values, **changes)
 
     def _store_repeat(
         self,
@@ -175,25 +206,20 @@ class Trials(Studies, Consults, Metrics, Calls):
         """This process was handed a trial: its run is timed by a clock that nobody can set."""
         self._since[study_id, number] = (attempt, self._monotonic())
 
-    def _trained(self, db: Any, study_id: int, trial: TrialRecord, died: bool = False) -> dict[str, float]:
+    def _trained(self, study_id: int, held: Held, died: bool = False) -> dict[str, float]:
         """What a running trial's times come to when its run ends now; where its process died, at its last sign of
         life."""
-        seconds = 0.0
+        trial, seconds = held.trial, 0.0
         if trial.state is State.RUNNING:
             attempt, since = self._since.pop((study_id, trial.number), (0, 0.0))
-            seconds = self._ran(db, study_id, trial, died) if attempt != trial.attempt else self._monotonic() - since
-        held = db.execute(
-            "SELECT devices FROM trials WHERE study = ? AND number = ?", [study_id, trial.number]
-        ).fetchone()
+            if attempt == trial.attempt:
+                seconds = self._monotonic() - since
+            else:  # another process began it: by the clocks on the wall
+                end = held.beat if died else self._clock()
+                seconds = max((end or 0.0) - (trial.started or 0.0), 0.0)
         return {
-            "trained": trial.trained + seconds, "device_seconds": trial.device_seconds + seconds * held[0]
+            "trained": trial.trained + seconds, "device_seconds": trial.device_seconds + seconds * held.devices
         }  # fmt: skip
-
-    def _ran(self, db: Any, study_id: int, trial: TrialRecord, died: bool) -> float:
-        """Seconds of a run that another process began, by the clocks on the wall."""
-        sql = "SELECT beat FROM trials WHERE study = ? AND number = ?"
-        beat = db.execute(sql, [study_id, trial.number]).fetchone()[0] if died else self._clock()
-        return max((beat or 0.0) - (trial.started or 0.0), 0.0)
 
     def used(self, study_id: int) -> tuple[float, float]:
         """(seconds of training, seconds times devices) of a study, those of runners' present runs included."""
@@ -294,42 +320,49 @@ class Trials(Studies, Consults, Metrics, Calls):
         with self._connection.read() as db:
             return [self._one(db, study_id, row[0]) for row in db.execute(sql, [study_id, limit]).fetchall()]
 
-    def finished_since(self, study_id: int, event_id: int) -> list[TrialRecord]:
-        """Trials that ended after that event, in the order in which they ended."""
+    def news(self, study_id: int, created: int, event: int) -> list[TrialRecord]:
+        """By number: the trials from number `created` on, those that ended after `event`, and those that run or wait.
+        For who knows the others."""
         with self._connection.read() as db:
-            return _read(db, "study = ? AND event > ?", [study_id, event_id], "event", None)
-
-    def ends_since(self, study_id: int, event_id: int) -> list[tuple[int, int]]:
-        """(number, event) of the same trials, for who knows most of them already."""
-        sql = "SELECT number, event FROM trials WHERE study = ? AND event > ? ORDER BY event"
-        with self._connection.read() as db:
-            return [(number, event) for number, event in db.execute(sql, [study_id, event_id])]
+            return _gather(db.execute(_NEWS, [study_id, created, event]))
 
     def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
-        if not (found := _read(db, "study = ? AND number = ?", [study_id, number], "number", 1)):
+        return self._held(db, study_id, number).trial
+
+    def _held(self, db: Any, study_id: int, number: int) -> Held:
+        rows = db.execute(_HELD, [study_id, number]).fetchall()
+        if not rows:
             self._trial_id(db, study_id, number)  # raises
-        return found[0]
+        return Held(_gather(rows)[0], *rows[0][-3:])
 
 
 def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | None) -> list[TrialRecord]:
-    """One row per trial and objective, gathered into records; `limit` counts trials."""
+    """`limit` counts trials."""
     page = f"SELECT id, {', '.join(_FIELDS)} FROM trials WHERE {where} ORDER BY {order} LIMIT ?"
-    columns = ", ".join(f"t.{field}" for field in _FIELDS)
-    sql = f'SELECT {columns}, v.value FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
+    sql = f'SELECT {_COLUMNS} FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
     sql += f" ORDER BY t.{order.removeprefix('+')}, v.objective"
-    found: list[dict[str, Any]] = []
-    for row in db.execute(sql, [*arguments, -1 if limit is None else limit]):
-        if not found or found[-1]["number"] != row[0]:
-            found.append(dict(zip(_FIELDS, row, strict=False)) | {"values": ()})
-        if row[-1] is not None:
-            found[-1]["values"] += (row[-1],)
-    return [_record(fields) for fields in found]
+    return _gather(db.execute(sql, [*arguments, -1 if limit is None else limit]))
 
 
-def _record(fields: dict[str, Any]) -> TrialRecord:
-    fields["state"], fields["params"] = State(fields["state"]), loads(fields["params"])
-    fields["values"] = fields["values"] or None
-    return TrialRecord(**fields)
+def _gather(rows: Iterable[Sequence[Any]]) -> list[TrialRecord]:
+    """Of one row of _COLUMNS per trial and objective, trials together."""
+    found: list[TrialRecord] = []
+    last = -1
+    for row in rows:
+        number, value = row[0], row[_VALUE]
+        if number == last:
+            found[-1] = replace(found[-1], values=(*(found[-1].values or ()), value))
+        else:
+            found.append(_record(row, None if value is None else (value,)))
+        last = number
+    return found
+
+
+def _record(row: Sequence[Any], values: tuple[float, ...] | None) -> TrialRecord:
+    """Of the columns _FIELDS. By place, since a study may have a hundred thousand."""
+    number, attempt, state, params, *facts = row[:_VALUE]
+    source, proposer, seed, *rest = facts
+    return TrialRecord(number, attempt, _STATES[state], loads(params), source, proposer, seed, values, *rest)
 
 
 def checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] | None:
@@ -339,7 +372,7 @@ def checked(state: State, values: Sequence[float] | None) -> tuple[float, ...] |
         if state is State.COMPLETE:
             raise FixArgument("a complete trial has values", field="values", value=values, fix="one per objective")
         return None
-    result = tuple(float(value) for value in values)
+    result = tuple(float(value) + 0.0 for value in values)  # SQLite keeps no sign of a zero
     if state is State.FAILED or not result or not all(math.isfinite(value) for value in result):
         fix = "finish it as failed, without values"
         raise FixArgument("a result is finite and a failure has none", field="values", value=result, fix=fix)

@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunewright.agent.checkpoints import Checkpoints
 from tunewright.agent.runners.limits import memory_of
-from tunewright.agent.runners.local import Interrupts, pickled
+from tunewright.agent.runners.local import Interrupts, pickled, side_by_side
 from tunewright.agent.runners.process import Orders
 from tunewright.agent.trial import Trial
 from tunewright.engines.errors import FixArgument
@@ -75,7 +76,7 @@ class RayRunner:
                 connected(self._address, self._runtime_env, secrets) as ray,
                 Interrupts(work, self._orders, self.workers),
             ):
-                self._pool(work, self._crew(ray, ray.put(objective), secrets))
+                self._put_to_work(work, self._crew(ray, ray.put(objective), secrets))
         except Refused as refused:
             raise refused.error from None
         finally:
@@ -94,21 +95,15 @@ class RayRunner:
             for _ in range(self.workers)
         ]
 
-    def _pool(self, work: Work, crew: list[RemoteWorker]) -> None:
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="tunewright") as pool:
-            futures: list[Future[None]] = [pool.submit(self._drain, work, worker) for worker in crew]
-            try:
-                wait(futures, PATIENCE, return_when=FIRST_EXCEPTION)
-                if not self._over and not any(worker.began for worker in crew):
-                    asked = in_words(self._demands)
-                    work.notice(f"No worker has started yet; the cluster must have room for one: {asked}.")
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                # After a worker's error the trials that run end, and no other starts.
-                self._orders.stop = True
-                work.stop()
-            for future in done:
-                future.result()
+    def _put_to_work(self, work: Work, crew: list[RemoteWorker]) -> None:
+        def look_for_room(futures: Sequence[Future[None]]) -> None:
+            wait(futures, PATIENCE, return_when=FIRST_EXCEPTION)
+            if not self._over and not any(worker.began for worker in crew):
+                asked = in_words(self._demands)
+                work.notice(f"No worker has started yet; the cluster must have room for one: {asked}.")
+
+        drains = [partial(self._drain, work, worker) for worker in crew]
+        side_by_side(work, self._orders, drains, look_for_room)
 
     def _drain(self, work: Work, worker: RemoteWorker) -> None:
         try:

@@ -224,7 +224,8 @@ def test_ctrl_c_once_parks(tmp_path):
             on_notice=notices.append,
         )  # fmt: skip
     assert 1 <= len(agent.trials) <= 3 and {t.state for t in agent.trials} == {State.COMPLETE}
-    assert notices[0].startswith("Parking: the trials that run end first.")
+    # On a busy machine the workers' start may have been mentioned before.
+    assert notices[-1].startswith("Parking: the trials that run end first.")
     assert began.exists()
 
 
