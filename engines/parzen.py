@@ -108,26 +108,29 @@ class Parzen:
     def log_margins(self, units: np.ndarray) -> np.ndarray:
         """(m,) sums over the columns that a point uses of the log density of each alone, relative to the uniform one.
 
-        A number's comes from a table of the distribution function at CELLS + 1 positions. So many kernels cost as much
-        as few: they are moved to these positions, each in shares to the two beside it.
+        A number's comes from a table of the distribution function at CELLS + 1 positions. The kernels are moved there,
+        each in shares to the two beside it, so that the cost hardly grows with them.
         """
         from scipy.special import ndtr
 
-        grid, out = np.linspace(0.0, 1.0, CELLS + 1), np.zeros(len(units))
+        grid, steps = np.linspace(0.0, 1.0, CELLS + 1), np.arange(-CELLS, CELLS + 1) / CELLS
+        out = np.zeros(len(units))
         for column in self.axes.floats + self.axes.discrete:
             x, known = units[:, column], ~np.isnan(self.centers[:, column])
-            centers, weights, width = self.centers[known, column], self.weights[known], self.widths[column]
-            if len(centers) > len(grid):
-                left = np.minimum((centers * CELLS).astype(int), CELLS - 1)
-                right = weights * (centers * CELLS - left)
-                centers, weights = grid, np.bincount(left, weights - right, CELLS + 1)
-                weights[1:] += np.bincount(left, right, CELLS)
-            below = ndtr((grid[:, None] - centers) / width)
-            table = (below - below[0]) / (below[-1] - below[0]) @ weights + (1.0 - weights.sum()) * grid
+            if not known.any():
+                continue
+            place, weight = self.centers[known, column] * CELLS, self.weights[known]
+            left = np.minimum(place.astype(int), CELLS - 1)
+            mass: np.ndarray = np.bincount(left, weight * (1 + left - place), CELLS + 1)
+            mass[1:] += np.bincount(left, weight * (place - left), CELLS)
+            below = ndtr(steps / self.widths[column])
+            before = below[CELLS::-1]  # each kernel's part below 0
+            mass /= below[: CELLS - 1 : -1] - before  # its part inside
+            table = np.convolve(below, mass)[CELLS : 2 * CELLS + 1] - before @ mass + (1.0 - weight.sum()) * grid
             low, high = (x - 0.5 / CELLS, x + 0.5 / CELLS) if column in self.axes.floats else self.axes.edges(column, x)
             low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
-            mass = np.interp(high, grid, table) - np.interp(low, grid, table)
-            out += np.nan_to_num(np.log(np.maximum(mass / (high - low), TINY)))
+            share = np.interp(high, grid, table) - np.interp(low, grid, table)
+            out += np.nan_to_num(np.log(np.maximum(share / (high - low), TINY)))
         for column in self.axes.categories:
             count, width = int(self.axes.counts[column]), self.widths[column]
             chosen = self.weights @ self._choices(self.centers, column)

@@ -10,7 +10,6 @@ arXiv:2304.11127) found to matter, and our own measurements.
 from __future__ import annotations
 
 import math
-from bisect import insort
 from collections.abc import Collection, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeAlias
@@ -34,6 +33,7 @@ from tunewright.engines.types import (
 from tunewright.engines.types import Params as Config
 
 Rank: TypeAlias = tuple[float, float, float]
+FAILED: Rank = (math.inf, math.inf, math.inf)
 
 GOOD = 0.12  # share of the observations that is good,
 MIN_GOOD, MAX_GOOD = 2, 25  # within these bounds
@@ -77,28 +77,26 @@ class TPE:
         self._history = History(space)
         self._knowledge = Knowledge(space, objectives[0])
         self._units = np.empty((0, len(space.names)))
-        self._ranked: list[tuple[Rank, int]] = []  # observations with a value, best first, and their rows
+        self._ranks = np.empty((0, 3))  # of each observation
         self._told: tuple[Parzen, Parzen] | None = None  # the model of all that was told, once it was asked for
 
     def tell(self, observations: Sequence[Observation]) -> None:
         if not observations:
             return
-        for row, observation in enumerate(observations, start=len(self._units)):
-            if (rank := self._rank(observation)) is not None:
-                insort(self._ranked, (rank, row))
         self._history.tell(observations)
         self._units = np.vstack([self._units, self.space.encode([o.params for o in observations])])
+        self._ranks = np.vstack([self._ranks, [self._rank(o) for o in observations]])
         self._told = None
 
     def believe(self, priors: Sequence[Prior]) -> None:
         self._knowledge.believe(priors)
 
-    def _rank(self, observation: Observation) -> Rank | None:
-        """(broken constraints, -fidelity, loss), lower is better; None for a failure."""
+    def _rank(self, observation: Observation) -> Rank:
+        """(broken constraints, -fidelity, loss), lower is better; all infinite for a failure."""
         loss = math.nan if observation.values is None else self.objective.loss(observation.values[0])
         broken = sum(max(0.0, c) for c in observation.constraints)
         reached = math.inf if observation.fidelity is None else observation.fidelity
-        return (broken, -reached, loss) if math.isfinite(loss) else None
+        return (broken, -reached, loss) if math.isfinite(loss) else FAILED
 
     # ---------------------------------------------------------------- proposals
 
@@ -217,7 +215,7 @@ class TPE:
         return self._told
 
     def _fit(self, running: np.ndarray) -> tuple[Parzen, Parzen] | None:
-        if len(self._ranked) < max(self.n_startup, 2):
+        if np.isfinite(self._ranks[:, 2]).sum() < max(self.n_startup, 2):
             return None
         good, bad = self._split()
         # A constant liar (Ginsbourger et al. 2010): what runs is taken to turn out badly, so that a batch spreads out.
@@ -234,19 +232,18 @@ class TPE:
         to no greater part than its places are, and the more of it is known, the worse it looks: the way out of it is
         worth more than its next point.
         """
-        ranked, total = self._ranked, len(self._units)
-        wanted = min(max(MIN_GOOD, math.ceil(GOOD * len(ranked))), MAX_GOOD, len(ranked) - 1)
+        total, known = len(self._ranks), int(np.isfinite(self._ranks[:, 2]).sum())
+        wanted = min(max(MIN_GOOD, math.ceil(GOOD * known)), MAX_GOOD, known - 1)
         places = np.zeros((total, 2))
         # Better places weigh more, by the weights of CMA-ES's recombination (Hansen 2016, equation 49); 1 on average.
         weights = math.log(wanted + 0.5) - np.log(np.arange(1, wanted + 1))
         places[:wanted, 0] = weights / weights.mean()
         # The worse the place, the worse its surroundings: what just missed the good is hardly bad. 1 on average.
         places[wanted:, 1] = (2 * np.arange(total - wanted) + 1) / (total - wanted)
-        order = np.array([row for _, row in ranked])
-        order = np.append(order, np.setdiff1d(np.arange(total), order))
-        starts = [k for k in range(len(ranked)) if not k or ranked[k][0] != ranked[k - 1][0]]
-        starts += [len(ranked)] * (len(ranked) < total)
-        tied = np.diff([*starts, total])
+        order = np.lexsort(self._ranks.T[::-1])  # by their columns from the first to the last
+        ranked = self._ranks[order]
+        starts = np.flatnonzero(np.append(True, (ranked[1:] != ranked[:-1]).any(axis=1)))
+        tied = np.diff(starts, append=total)
         groups = np.empty_like(places)
         groups[order] = np.repeat(np.add.reduceat(places, starts) / tied[:, None], tied, axis=0)
         return groups[:, 0], groups[:, 1]
