@@ -102,6 +102,35 @@ def test_the_masses_of_many_values_nearly_sum_to_one(parameter) -> None:
     assert masses.sum() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("observations", [6, 400])
+def test_the_margins_are_the_densities_of_the_columns_alone(observations: int) -> None:
+    rng = np.random.default_rng(0)
+    numbers = {"x": Float(0, 1), "n": Int(1, 2000, log=True), "few": Int(1, 4), "one": Int(2, 2)}
+    space = Space({**CLUSTERS.parameters, **numbers})
+    density = parzen(space, space.encode(space.sample(rng, observations)))
+    units = space.encode(space.sample(rng, 50))
+    alone = np.zeros(len(units))
+    for column in range(units.shape[1]):
+        masked = np.full_like(units, np.nan)
+        masked[:, column] = units[:, column]
+        alone += density.log_density(masked)
+    assert np.std(alone) > 0.1
+    assert np.allclose(density.log_margins(units), alone, atol=0.05)
+
+
+def test_what_each_column_tells_alone_counts_beside_what_all_tell_together() -> None:
+    space = Space({f"p{k}": Float(0, 1) for k in range(6)})
+    rng = np.random.default_rng(0)
+    history = [(c, c["p0"]) for c in space.sample(rng, 60)]
+    probes = space.sample(rng, 400)
+    truth = [c["p0"] for c in probes]
+    engine = tpe(space, history)
+    good, bad = engine._model()
+    units = space.encode(probes)
+    together = good.log_density(units) - bad.log_density(units)
+    assert stats.spearmanr(engine.score(probes), truth)[0] < stats.spearmanr(together, truth)[0]
+
+
 def test_the_prior_counts_as_one_observation() -> None:
     far = parzen(LINE, np.array([[0.1], [0.1], [0.1]])).log_density(np.array([[0.9]]))
     assert np.exp(far) == pytest.approx(1 / 4, rel=1e-3)
@@ -189,8 +218,17 @@ def test_equal_values_share_alike_in_what_their_places_get() -> None:
     good, bad = tpe(LINE, line([1.0, *[2.0] * 19]))._split()  # 3 places are good
     assert good[0] > good[1] > 0 and good.sum() == pytest.approx(3)
     assert good[1:] == pytest.approx(good[1]) and bad == pytest.approx([0, *[17 / 19] * 19])
-    good, bad = tpe(LINE, line([1.0] * 15 + [2.0] * 4 + [None]))._split()
-    assert good == pytest.approx([3 / 15] * 15 + [0] * 5) and bad == pytest.approx([12 / 15] * 15 + [1] * 5)
+    good, bad = tpe(LINE, line([1.0] * 15 + [2.0] * 3 + [None] * 2))._split()
+    assert good == pytest.approx([3 / 15] * 15 + [0] * 5)
+    places = np.split((2 * np.arange(17) + 1) / 17, [12, 15])  # 12 of the 17 bad places are theirs
+    shares = [places[0].sum() / 15] * 15 + [places[1].mean()] * 3 + [places[2].mean()] * 2
+    assert bad == pytest.approx(shares)
+
+
+def test_the_worse_a_place_the_more_it_says_against_its_surroundings() -> None:
+    good, bad = tpe(LINE, line([*map(float, range(20)), None]))._split()
+    assert np.count_nonzero(good) == 3 and np.all(bad[:3] == 0)
+    assert np.all(np.diff(bad[3:]) > 0) and bad.sum() == pytest.approx(18)
 
 
 def test_the_order_of_equal_values_does_not_matter() -> None:
