@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tunewright.agent.failing import failing
+from tunewright.agent.freezing import DEAD_SHARE, DEAD_TRIALS, frozen
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.settings import HIGHER_IS_BETTER, Budget
 from tunewright.agent.standing import plateau
@@ -35,8 +36,6 @@ PER_PARAMETER = 5  # trials per searched parameter below which a budget is small
 BORDER = 0.02  # of a parameter's scale counts as its border
 TOP = 5  # the best trials that are looked at for border hits ...
 AT_BORDER = 4  # ... and how many of them make one
-DEAD_SHARE = 0.03  # of the importance, which luck alone can reach
-DEAD_TRIALS = 40  # before nothing can be called dead
 NOISY = 0.25  # noise as a part of the spread between the median and the best trial
 DUPLICATES = 0.1  # of the trials
 FAILURES = 3  # trials that all failed
@@ -44,6 +43,25 @@ CONSTANT = 5  # configurations with one value, or curves, from which a metric is
 CURVES, POINTS = 20, 4  # how many of the latest curves are looked at, and the points that make one
 MOSTLY = 0.9  # of the curves
 GRID_POINTS = 5  # that the grid engine takes of a continuous parameter
+
+# Why `--apply` leaves a finding to a person.
+BY_HAND: Mapping[str, str] = {
+    "space-too-big": "a study keeps the engine that it was made with",
+    "linear-scale": "the default would fall outside, or the range is not that of a positive number",
+    "seed-tuned": "the training reads the parameter and would miss it",
+    "budget-small": "how much to spend is yours to say",
+    "direction": "every trial so far was judged in the other direction",
+    "training-metric": "only the training can measure on other data",
+    "default-invalid": "only you know which of the values is meant",
+    "nothing-trains": "the training has to be mended, not the search",
+    "default-fails": "no other configuration has trained yet, or there are several objectives",
+    "constant-metric": "the training has to be mended, not the search",
+    "uphill": "every trial so far was judged in this direction",
+    "range-fails": "nothing would be left of the parameter, or its default lies there",
+    "border": "values beyond may make no sense, which only you know",
+    "duplicates": "a study keeps the engine that it was made with",
+    "plateau": "what else the money could buy is yours to say",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +80,16 @@ class Finding:
     def can_apply(self) -> bool:
         return bool(self.space or self.enqueue)
 
+    @property
+    def by_hand(self) -> str | None:
+        """Why `apply` does nothing about it."""
+        return None if self.can_apply else BY_HAND.get(self.code)
+
     def to_dict(self) -> dict[str, Any]:
         changes = {name: asdict(parameter) for name, parameter in self.space.items()}
         return {
             "code": self.code, "severity": self.severity, "message": self.message, "fix": self.fix,
-            "space": changes, "enqueue": [dict(params) for params in self.enqueue],
+            "space": changes, "enqueue": [dict(params) for params in self.enqueue], "by_hand": self.by_hand,
         }  # fmt: skip
 
 
@@ -126,7 +149,7 @@ def _scales(space: Space) -> Iterator[Finding]:
                 low = parameter.high / 1e4
                 reaches = parameter.default is None or parameter.default >= low
                 message = f"{name} is searched from 0 on a linear scale; values like it differ by factors"
-                fix = f"{name}: Float({low:g}, {parameter.high:g}, log=True)"
+                fix = f"{name}: Float({low:g}, {parameter.high:g}, log=True); min: {low:g}, log: true in a study file"
                 changed = {name: replace(parameter, low=low, log=True)} if reaches else {}
                 yield Finding("linear-scale", "note", message, fix, changed)
             continue
@@ -137,6 +160,7 @@ def _scales(space: Space) -> Iterator[Finding]:
                 f"{name} spans a factor of {ratio:,.0f} on a linear scale: {last:.0%} of it lies in the last decade"
             )
             fix = f"{name}: {type(parameter).__name__}({parameter.low:g}, {parameter.high:g}, log=True)"
+            fix += "; log: true in a study file"
             yield Finding("linear-scale", "warning", message, fix, {name: replace(parameter, log=True)})
 
 
@@ -332,8 +356,8 @@ def _dead(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
         if share < DEAD_SHARE and parameter.when is None and parameter.count > 1 and name in incumbent:
             value = incumbent[name]
             message = f"{name} explains {share:.1%} of the metric over {len(ended)} trials"
-            fixed = Categorical([value])
-            yield Finding("dead", "note", message, f"freeze it at the best trial's value, {value!r}", {name: fixed})
+            fix = f"freeze it at the best trial's value, {value!r}; its trials go on counting"
+            yield Finding("dead", "note", message, fix, {name: frozen(view, name, value)})
 
 
 def _duplicates(space: Space, trials: Sequence[TrialRecord]) -> Iterator[Finding]:

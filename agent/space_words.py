@@ -22,6 +22,7 @@ def parameter_words(entry: Mapping[str, Any]) -> str:
         shown = ", ".join(_value(c) for c in choices[:MAX_CHOICES])
         more = f" and {len(choices) - MAX_CHOICES} more" if len(choices) > MAX_CHOICES else ""
         words = [f"fixed at {shown}" if len(choices) == 1 else f"one of {shown}{more}"]
+        words += [f"trials at {_covered(entry['covers'])} count as that"] if entry.get("covers") else []
     else:
         words = [f"{_value(entry['low'])} to {_value(entry['high'])}"]
         words += ["log scale"] if entry.get("log") else []
@@ -52,6 +53,11 @@ def _changed(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _list(constraints: Sequence[str]) -> str:
     return " and ".join(constraints) or "none"
+
+
+def _covered(covers: Sequence[Any]) -> str:
+    joint = " to " if len(covers) == 2 and not isinstance(covers[0], str | bool | None) else ", "
+    return joint.join(map(_value, covers))
 
 
 def _value(value: Any) -> str:

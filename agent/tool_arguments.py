@@ -67,6 +67,11 @@ class Training(Nothing):
     )
 
 
+class Verifying(Nothing):
+    trial: int | None = Field(None, ge=0, description="Another trial than the best.")
+    seeds: int | None = Field(None, ge=2, le=50, description="How many runs; the study file's number, else 5.")
+
+
 class Waiting(Nothing):
     seconds: float = Field(60, gt=0, le=600, description="At most so long.")
 

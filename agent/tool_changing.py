@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,18 @@ from typing_extensions import TypedDict
 from tunewright.agent import tool_arguments as given_
 from tunewright.agent.beliefs import statement
 from tunewright.agent.cli import export, init, script, study_file
-from tunewright.agent.export import sweep_entry
 from tunewright.agent.prices import FREE, price_of
 from tunewright.agent.settings import Budget, completed
-from tunewright.agent.space_words import difference, parameter_words
+from tunewright.agent.space_words import parameter_words
 from tunewright.agent.store import Store
 from tunewright.agent.tool_reading import MAX_TEXT
+from tunewright.agent.tool_space import merged
+from tunewright.agent.verify import SEEDS
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import values_text
 from tunewright.agent.workbench import Workbench, trainer_words
 from tunewright.engines.errors import FixArgument
-from tunewright.engines.parameters import Categorical, Derived
 from tunewright.engines.priors import Prior
-from tunewright.engines.space import Space
 from tunewright.prompts.text import plain
 
 # ------------------------------------------------------------------------------------------------ a new study
@@ -103,7 +102,7 @@ def _merge(data: dict[str, Any], parameters: given_.Parameters) -> None:
         if name not in found:
             raise FixArgument("the draft has no such parameter", field="parameters", value=name, fix=", ".join(found))
         if entry is not None:
-            found[name] = _merged(found[name], entry)
+            found[name] = merged(found[name], entry)
             continue
         del found[name]
         if not isinstance(words, list):
@@ -150,6 +149,23 @@ def run(bench: Workbench, given: given_.Training) -> Started:
     wanted = bench.start(given.trials)
     assert bench.run is not None, "it was just started"
     return Started(trials_in_the_background=wanted, first_number=bench.run.first)
+
+
+def verifying(bench: Workbench, given: given_.Verifying) -> str:
+    trained = bench.how_trained()
+    if given.trial is not None:
+        which = f"trial {bench.agent.trial(given.trial).number}"
+    else:
+        best = bench.agent.best
+        which = "the best trial" if best is None else f"trial {best.number}, the best,"
+    file = bench.training_file()
+    seeds = given.seeds or (file.held_out.seeds if file else None) or SEEDS
+    data = f", on {file.held_out.data}" if file and file.held_out.data else ""
+    return f"train {which} again, {seeds} times with other seeds{data}\n  each {trained}"
+
+
+def verify(bench: Workbench, given: given_.Verifying) -> str:
+    return "\n".join(bench.verify(given.trial, given.seeds).sentences())
 
 
 def pause(bench: Workbench, given: given_.Nothing) -> str:
@@ -202,113 +218,6 @@ def opinion(bench: Workbench, given: given_.Number) -> str:
 
 def summary(bench: Workbench, given: given_.Nothing) -> str:
     return str(bench.agent.counsel().summarize())
-
-
-# ------------------------------------------------------------------------------------------------ the space
-
-
-def editing(bench: Workbench, given: given_.Editing) -> str:
-    return _diff(bench, _edited(bench, given))
-
-
-def edit_space(bench: Workbench, given: given_.Editing) -> list[str]:
-    return _edit(bench, _edited(bench, given))
-
-
-def freezing(bench: Workbench, given: given_.Freezing) -> str:
-    return _diff(bench, _frozen(bench, given))
-
-
-def freeze(bench: Workbench, given: given_.Freezing) -> list[str]:
-    return _edit(bench, _frozen(bench, given))
-
-
-def _edited(bench: Workbench, given: given_.Editing) -> Space:
-    declared = dict(bench.agent.space.declared)
-    for name, entry in given.parameters.items():
-        if entry is not None:
-            declared[name] = study_file.parameter(name, _merged(_as_entry(declared.get(name)), entry))
-        elif declared.pop(name, None) is None:
-            raise FixArgument("there is no such parameter", field="parameters", value=name)
-    return _space(bench, declared)
-
-
-def _as_entry(parameter: Any) -> dict[str, Any]:
-    """A declared parameter as a study file has it; empty for none."""
-    if parameter is None or isinstance(parameter, Derived):
-        return {}
-    more = {"default": parameter.default, "condition": parameter.when}
-    return {**sweep_entry(parameter), **{key: value for key, value in more.items() if value is not None}}
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A study file's entry with what is given changed: whoever moves a bound keeps the scale, the kind, the condition
-    and a default that still lies inside."""
-    if "derived" in new or not old:
-        return dict(new)
-    kept = {key: old[key] for key in ("condition", "default") if key in old}
-    if "min" in old and not {"value", "values"} & set(new):
-        kept |= {key: old[key] for key in ("min", "max", "log", "q", "distribution") if key in old}
-        if "log" in new:
-            kept.pop("distribution", None)
-        if isinstance(old["min"], float):
-            bounds = {key: float(new[key]) for key in ("min", "max") if isinstance(new.get(key), int)}
-            new = {**new, **bounds}
-    made = {**kept, **new}
-    if "default" in kept and "default" not in new and not _allows(made, kept["default"]):
-        del made["default"]
-    return made
-
-
-def _allows(entry: Mapping[str, Any], value: Any) -> bool:
-    if "values" in entry or "value" in entry:
-        return value in entry.get("values", [entry.get("value")])
-    return bool(entry["min"] <= value <= entry["max"])
-
-
-def _frozen(bench: Workbench, given: given_.Freezing) -> Space:
-    space = bench.agent.space
-    if given.parameter not in space.parameters:
-        fix = f"one of {', '.join(space.names)}"
-        raise FixArgument("there is no such parameter", field="parameter", value=given.parameter, fix=fix)
-    value = given.value
-    if value is None:
-        best = bench.agent.best
-        value = best.get(given.parameter) if best else None
-    if value is None:
-        raise FixArgument("no trial has a value to keep", field="value", fix="name one")
-    old = space.parameters[given.parameter]
-    if problem := old.problem(old.coerce(value)):
-        raise FixArgument(problem, field=given.parameter, value=value)
-    return _space(bench, {**space.declared, given.parameter: Categorical([old.coerce(value)], when=old.when)})
-
-
-def _space(bench: Workbench, declared: Mapping[str, Any]) -> Space:
-    return Space(declared, [c.text for c in bench.agent.space.constraints])
-
-
-def _diff(bench: Workbench, edited: Space) -> str:
-    """The question before an edit: the difference, and what becomes of the trials."""
-    agent = bench.agent
-    lines = difference(agent.space, edited)
-    if not lines:
-        raise FixArgument("the space is like that already", field="parameters")
-    now = StudyView(agent._store, agent._view.record)
-    now.space, now._edited = edited, True
-    records = agent._view.trials()
-    outside = [r.number for r in records if now.fit(r) is None]
-    told = f"all {len(records)} trials stay inside" if not outside else (
-        f"{len(outside)} of {len(records)} trials fall outside and teach the engine nothing more"
-    )  # fmt: skip
-    return "\n".join(["change the space", *(f"  {line}" for line in lines), *([f"  {told}"] if records else [])])
-
-
-def _edit(bench: Workbench, edited: Space) -> list[str]:
-    before = bench.agent.space
-    lines = bench.agent.edit_space(edited)
-    if lines:
-        bench.undo.append(("space", lambda: bench.agent.edit_space(before)))
-    return lines
 
 
 # ------------------------------------------------------------------------------------------------ the rest

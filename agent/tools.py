@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from tunewright.agent import tool_arguments as given
 from tunewright.agent import tool_changing as changing
 from tunewright.agent import tool_reading as reading
+from tunewright.agent import tool_space as space
 from tunewright.agent.workbench import Workbench
 from tunewright.engines.errors import FixArgument
 
@@ -90,6 +91,9 @@ TOOLS: tuple[Tool, ...] = (
          given.Nothing, changing.ideas, lambda b, g: changing.paid(b, "ask the study's advisor")),
     Tool("run", "Train trials in the background, or go on with a paused or broken-off run. Returns at once.",
          given.Training, changing.run, changing.running),
+    Tool("verify", "Train the best trial again with other seeds, on held-out data where the study file names some, and"
+         " say how much of its result was luck. Returns when the runs are over.",
+         given.Verifying, changing.verify, changing.verifying),
     Tool("pause", "Start no further trial.", given.Nothing, changing.pause),
     Tool("enqueue", "Put one configuration first in line; it is trained with the next run.",
          given.Configuration, changing.enqueue, changing.queueing),
@@ -103,9 +107,9 @@ TOOLS: tuple[Tool, ...] = (
     Tool("withdraw", "Take a belief back, by its number in `beliefs`.",
          given.Numbered, changing.withdraw, lambda b, g: f"take belief {g.number} back"),
     Tool("edit_space", "Change, add or take out parameters of the search space; trials stay as they are.",
-         given.Editing, changing.edit_space, changing.editing),
+         given.Editing, space.edit_space, space.editing),
     Tool("freeze", "Keep one parameter at one value from now on.",
-         given.Freezing, changing.freeze, changing.freezing),
+         given.Freezing, space.freeze, space.freezing),
     Tool("set_budget", "Change the study's caps; trials counts all, those already made included.",
          given.Caps, changing.set_budget, changing.budgeting),
     Tool("export", "Write the best configuration, the trials or the space to a new file in the study's folder.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tunewright.agent.verification import Verification, verifications
 from tunewright.agent.why import Why, explain
 from tunewright.engines.curves import Reading
 from tunewright.engines.errors import FixArgument
+from tunewright.engines.parameters import Categorical
 from tunewright.engines.pareto import pareto_front
 from tunewright.engines.rerun import Runs
 from tunewright.engines.schedulers import Segment, schedule
@@ -163,20 +165,26 @@ class StudyView:
     def fit(self, record: TrialRecord) -> TrialRecord | None:
         """The trial in today's space, None when it lies outside.
 
-        After an edit of the space, parameters that a trial did not know count at their default (or middle).
+        After an edit of the space, parameters that a trial did not know count at their default (or middle), and one
+        that was frozen at its value where that covers the trial's.
         """
         if self._edited is None:
             self._edited = self.store.space_was_edited(self.record.id)
         if not self._edited:
             return record
-        free = self.space.free(record.params)
+        known = self.space.free(record.params)
+        free = {name: self._standing(name, value) for name, value in known.items()}
         if not self.space.problems(free):
-            return record
+            return record if free == known else replace(record, params=self.space.complete(free))
         base = self.space.default(free) or {}
         free = {**base, **{n: v for n, v in free.items() if n in base}}
         if not free or self.space.problems(free):
             return None
         return replace(record, params=self.space.complete(free))
+
+    def _standing(self, name: str, value: Any) -> Any:
+        parameter = self.space.parameters[name]
+        return parameter.standing(value) if isinstance(parameter, Categorical) else value
 
     def observation(self, record: TrialRecord) -> Observation:
         """A finished trial that fits, as engines see it."""

@@ -16,6 +16,7 @@ import numpy as np
 from tunewright.agent import settings
 from tunewright.agent.agent import Agent
 from tunewright.agent.cli import study_file
+from tunewright.agent.cli.study_verify import HeldOut
 from tunewright.agent.commands import CommandObjective
 from tunewright.agent.errors import BudgetSpent, UnknownStudy
 from tunewright.agent.loop import StudyWork, carry_out, make_runner
@@ -23,6 +24,8 @@ from tunewright.agent.redact import redact
 from tunewright.agent.settings import Budget
 from tunewright.agent.store import Store
 from tunewright.agent.trial import Trial
+from tunewright.agent.verification import Evidence
+from tunewright.agent.verify import SEEDS
 from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.engines.space import Space
 from tunewright.engines.types import State
@@ -236,7 +239,7 @@ class Workbench:
     def start(self, trials: int | None = None) -> int:
         """Trains in the background and returns how many trials that will be; see `wanted`."""
         wanted = self.wanted(trials)
-        objective, runner, workers = self._trainer()
+        objective, runner, workers = self._trainer(self.training_file())
         work = StudyWork(self.agent, objective, wanted, None, ((), (self._ended,)), lambda notice: None)
         store, study_id = self.agent._store, self.agent.study_id
         waiting = frozenset(r.number for r in store.trials(study_id, states=(State.WAITING,)))
@@ -245,9 +248,20 @@ class Workbench:
         threading.Thread(target=self._train, args=arguments, name="tunewright-bench", daemon=True).start()
         return wanted
 
-    def _trainer(self) -> tuple[Callable[[Trial], Any], Any, int]:
-        """What trains a trial, the runner and its workers."""
+    def verify(self, trial: int | None = None, seeds: int | None = None) -> Evidence:
+        """The best trial, or another one, trained again with other seeds, here and now; see `Agent.verify`. Raises
+        FixArgument while trials train."""
+        self.how_trained()
+        if self.running:
+            raise FixArgument("trials are being trained", field="verify", fix="pause first")
         file = self.training_file()
+        held = file.held_out if file is not None else HeldOut()
+        objective, runner, workers = self._trainer(None if file is None else file.verifying.run_by("local"))
+        seeds = seeds or held.seeds or SEEDS
+        return self.agent.verify(objective, seeds, trial=trial, data=held.data, workers=workers, runner=runner)
+
+    def _trainer(self, file: study_file.StudyFile | None) -> tuple[Callable[[Trial], Any], Any, int]:
+        """What trains a trial, the runner and its workers."""
         if self._objective is not None or file is None:
             assert self._objective is not None, "how_trained was asked first"
             return self._objective, self._runner, 1

@@ -260,13 +260,24 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
-    """One of a list of scalars, in no order."""
+    """One of a list of scalars, in no order.
+
+    `covers`, for a parameter kept at one value: what earlier trials may have had instead and still count as trials of
+    that value; two numbers are bounds, anything else is listed.
+    """
 
     choices: tuple[Scalar, ...]
     default: Scalar = None
     when: When = None
+    covers: tuple[Scalar, ...] | None = None
 
-    def __init__(self, choices: Sequence[Scalar], default: Scalar = None, when: When = None):
+    def __init__(
+        self,
+        choices: Sequence[Scalar],
+        default: Scalar = None,
+        when: When = None,
+        covers: Sequence[Scalar] | None = None,
+    ):
         if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
             raise FixSpace(
                 "choices must be a non-empty list", field="Categorical", value=choices, fix='Categorical(["a", "b"])'
@@ -287,6 +298,9 @@ class Categorical:
                     value=list(choices),
                     fix="list every choice once",
                 )
+        if covers is not None and (len(choices) != 1 or not covers or isinstance(covers, str)):
+            raise FixSpace("goes with one choice", field="covers", value=covers, fix="leave it out")
+        object.__setattr__(self, "covers", None if covers is None else tuple(map(plain, covers)))
         object.__setattr__(self, "choices", choices)
         object.__setattr__(self, "default", self.coerce(default))
         object.__setattr__(self, "when", when)
@@ -307,6 +321,16 @@ class Categorical:
         if any(same(choice, value) for choice in self.choices):
             return None
         return f"{value!r} is not one of {list(self.choices)!r}"
+
+    def standing(self, value: Any) -> Any:
+        """The one choice, where it stands for `value` too; else `value`."""
+        if self.covers is None:
+            return value
+        numbers = [v for v in (*self.covers, value) if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) == 3:
+            low, high, at = numbers
+            return self.choices[0] if low <= at <= high else value
+        return self.choices[0] if any(same(v, value) for v in self.covers) else value
 
     def value_at(self, k: int) -> Scalar:
         return self.choices[k]

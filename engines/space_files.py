@@ -35,6 +35,8 @@ def _entry(p: Parameter | Derived) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": type(p).__name__.lower()}
     if isinstance(p, Categorical):
         entry["choices"] = list(p.choices)
+        if p.covers is not None:
+            entry["covers"] = list(p.covers)
     else:
         entry |= {"low": p.low, "high": p.high}
         if p.log:

@@ -132,7 +132,9 @@ def test_reading_asks_nobody(talk):
 def test_a_change_is_asked_and_a_no_leaves_it(talk):
     assert talk("freeze dropout at 0.1", False) == "Left as it is."
     question = talk.asked[0]
-    assert question.startswith("Change the space:\n  dropout: 0 to 0.6 -> fixed at 0.1\n")
+    assert question.startswith(
+        "Change the space:\n  dropout: 0 to 0.6 -> fixed at 0.1, trials at 0.07 to 0.13 count as that\n"
+    )
     assert "of 12 trials fall outside" in question
     assert isinstance(talk.bench.agent.space.parameters["dropout"], Float)
     assert "dropout" in talk("freeze dropout at 0.1", True)

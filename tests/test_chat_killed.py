@@ -39,7 +39,11 @@ def until(true: Callable[[], object]) -> None:
 def test_killed_in_an_answer_and_a_run(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(OBJECTIVE)
     (tmp_path / "study.yaml").write_text(STUDY)
-    script = [says("Running.", calls=[("run", {"trials": 30})]), says("They train."), says("word " * 900, pause=0.05)]
+    script = [
+        says("Running.", calls=[("run", {"trials": 30})]),
+        says("They train."),
+        says(("word" * 50 + " ") * 900, pause=0.05),
+    ]
     program = "from tunewright.agent.cli import main; main()"
     words = ["chat", "--file", "study.yaml", "--store", "s.db", "--model", "openai:scripted", "--yes"]
     with ScriptedServer(script) as server:
@@ -52,7 +56,7 @@ def test_killed_in_an_answer_and_a_run(tmp_path: Path) -> None:
         try:
             chat.stdin.write("run thirty\nand why?\n")
             chat.stdin.flush()
-            until(lambda: len(server.requests) == 3 and server.requests[2].sent > 400)
+            until(lambda: len(server.requests) == 3 and server.requests[2].sent > 2_000)
             with Workbench(tmp_path / "s.db") as looking:
                 until(lambda: len([t for t in looking.agent.trials if t.value is not None]) >= 2)
         finally:
@@ -65,6 +69,8 @@ def test_killed_in_an_answer_and_a_run(tmp_path: Path) -> None:
         (thread,) = bench.store.threads(bench.agent.study_id)
         session = Session(bench, GrammarTalker(bench), lambda question: True, thread=thread)
         assert session.unanswered() == "and why?"
+        role, said = session.history()[-1]
+        assert role == "assistant" and said.startswith("wordword") and said.endswith("(broken off)")
         done = sum(t.value is not None for t in bench.agent.trials)
         assert bench.rest == 30 - done
         assert "was broken off" in "".join(session.say("status"))

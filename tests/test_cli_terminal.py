@@ -82,6 +82,15 @@ def test_a_terminal_gets_tables_within_its_width_and_colours_unless_refused(stor
     assert max(map(len, table)) <= 80
 
 
+def test_a_narrow_terminal_does_without_what_can_be_done_without(store: Path) -> None:
+    wide = on_a_terminal(store.parent, "show", "--store", str(store), NO_COLOR="1", COLUMNS="120")
+    narrow = on_a_terminal(store.parent, "show", "--store", str(store), NO_COLOR="1", COLUMNS="48")
+    assert "curve" in wide and "time" in wide
+    table = [line for line in re.sub(r"\x1b\[[\d;]*m", "", narrow).splitlines() if "tunewright why" not in line]
+    assert "curve" not in narrow and max(map(len, table)) <= 48
+    assert "learning_rate_of_the_ge" in narrow, "a name is not folded into a column of a few letters"
+
+
 def test_a_dumb_terminal_gets_plain_lines(store: Path) -> None:
     shown = on_a_terminal(store.parent, "show", "--store", str(store), TERM="dumb")
     assert "\x1b" not in shown and "─" not in shown

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tunewright.agent import Agent, Budget, Categorical, Float, Int, Objective, Space
 from tunewright.agent.cli import doctor as command
-from tunewright.agent.doctor import examine_plan, examine_study
+from tunewright.agent.doctor import BY_HAND, examine_plan, examine_study
 from tunewright.agent.store import Store
 
 LOSS = [Objective("val_loss")]
@@ -181,7 +182,9 @@ def test_a_dead_knob_and_its_freezing():
     dead = [f for f in found(agent) if f.code == "dead"]
     assert "log_every" in [n for f in dead for n in f.space]
     frozen = next(f for f in dead if "log_every" in f.space).space["log_every"]
-    assert frozen.choices == (agent.best["log_every"],)
+    assert frozen.choices == (agent.best["log_every"],) and frozen.covers == (1, 100)
+    agent.edit_space({**agent.space.declared, "log_every": frozen})
+    assert agent.importance().get("log_every", 0.0) == 0.0, "all its trials still count, as if at one value"
 
 
 def test_duplicates():
@@ -247,3 +250,13 @@ def test_the_command_reads_study_files(tmp_path, capsys):
     assert code == 3
     assert "80 combinations" in told
     assert "[linear-scale]" in told
+
+
+def test_every_finding_has_a_fix_that_can_be_carried_out_or_says_why_not():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "doctor.md").read_text()
+    plan, trials = page.split("## The plan")[1].split("## The study file")[0], page.split("## The trials")[1]
+    codes = re.findall(r"^\| `([\w-]+)` \|.*\| (.*?) ?\|$", plan + trials, re.M)
+    assert len(codes) == 17
+    assert not [code for code, apply in codes if not apply and code not in BY_HAND]
+    told = {f.code: f.to_dict()["by_hand"] for f in found(study(GOOD, smooth, trials=2, metric="train_loss"))}
+    assert told == {code: BY_HAND[code] for code in ("budget-small", "training-metric")}

@@ -146,6 +146,6 @@ def test_the_command(agent, tmp_path):
     nowhere = run(agent, "--output", tmp_path / "no" / "t.csv")
     assert (nowhere.returncode, nowhere.stderr) == (
         1,
-        f"tunewright: {tmp_path / 'no' / 't.csv'}: No such file or directory\n",
+        f"tunewright: {tmp_path / 'no' / 't.csv'}: No such file or directory. Fix: check the path\n",
     )
     assert "--output" in run(agent, "--format", "parquet").stderr

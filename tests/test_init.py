@@ -134,3 +134,13 @@ def test_the_command_writes_once(script, tmp_path):
     assert "--force" in again.stderr
     assert init(tmp_path, "train.py", "--force").returncode == 0
     assert "nobody is here to be asked" in init(tmp_path, "--output", "other.yaml").stderr
+
+
+def test_parts_of_the_data_are_never_nothing_and_leaves_are_searched_by_factors(tmp_path):
+    source = "import argparse\nparser = argparse.ArgumentParser()\n"
+    source += "parser.add_argument('--subsample', type=float, default=1.0)\n"
+    source += "parser.add_argument('--min-samples-leaf', type=int, default=1)\n"
+    (tmp_path / "train.py").write_text(source)
+    found = yaml.safe_load(from_script(read(tmp_path / "train.py"), tmp_path))["parameters"]
+    assert found["subsample"] == {"min": 0.3, "max": 1.0, "default": 1.0}
+    assert found["min_samples_leaf"] == {"min": 1, "max": 32, "log": True, "default": 1}

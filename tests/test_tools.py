@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -127,6 +128,33 @@ def test_a_frozen_parameter_stays_frozen(bench):
     assert {t["width"] for t in bench.agent.trials[12:]} == {best}
 
 
+def test_trials_near_a_frozen_value_still_count(bench):
+    at = bench.agent.best["lr"]
+    tool, near = BY_NAME["freeze"], []
+    for trial in bench.agent.trials:
+        near += [trial.number] if abs(math.log10(trial["lr"] / at)) <= 0.05 * 4 + 1e-9 else []
+    asked = tool.question(bench, tool.parse({"parameter": "lr"}))
+    assert f"{12 - len(near)} of 12 trials fall outside" in asked
+    call(bench, "freeze", parameter="lr")
+    assert sorted({*range(12)} - {*near}) == call(bench, "space")["trials_outside"]
+    assert bench.agent.suggest()["lr"] == at
+    call(bench, "undo")
+    assert call(bench, "space")["trials_outside"] == []
+
+
+def test_the_winner_is_verified_after_a_yes_and_the_search_stays(bench):
+    tool = BY_NAME["verify"]
+    best = bench.agent.best.number
+    asked = tool.question(bench, tool.parse({"seeds": 3}))
+    assert asked.startswith(f"train trial {best}, the best, again, 3 times")
+    told = call(bench, "verify", seeds=3)
+    assert told.startswith(f"Trial {best}, run again:") and "over 3 runs" in told
+    assert len(bench.agent.trials) == 12
+    assert call(bench, "verify", trial=0, seeds=2).startswith("Trial 0, run again:")
+    with pytest.raises(TunewrightError, match="no such trial"):
+        tool.question(bench, tool.parse({"trial": 99}))
+
+
 def test_notes_reach_the_study_and_can_be_taken_back(bench):
     call(bench, "note", text="lr above 0.05 diverges")
     assert call(bench, "study")["notes"] == ["lr above 0.05 diverges"]
@@ -174,7 +202,8 @@ def test_ideas_come_from_the_advisor_and_make_no_trial(bench):
 
 def test_every_tool_that_changes_something_asks_in_words(bench):
     arguments = {
-        "run": {"trials": 2}, "enqueue": {"params": {"lr": 0.1}}, "note": {"text": "x"}, "set_budget": {"trials": 3},
+        "run": {"trials": 2}, "verify": {}, "enqueue": {"params": {"lr": 0.1}}, "note": {"text": "x"},
+        "set_budget": {"trials": 3},
         "edit_space": {"parameters": {"width": None}}, "freeze": {"parameter": "lr"}, "undo": {},
         "ideas": {}, "opinion": {"number": 1}, "summary": {}, "export": {},
         "suggest": {}, "observe": {"number": 2, "values": 0.1}, "withdraw": {"number": 1},

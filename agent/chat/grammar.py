@@ -44,6 +44,7 @@ and to change something (you are asked first):
   tune train.py              make it a study
   run 10 more, pause, resume train in the background while you talk
   wait                       until the run is over; Ctrl-C stops only the waiting
+  verify, verify 7           train the winner again with other seeds: was it luck?
   suggest, observe 7 0.31    train a trial by hand
   try lr=0.01 width=64       put a configuration first in line
   freeze dropout at 0.1      or without a value: the best trial's
@@ -135,6 +136,8 @@ _RULES: tuple[_Rule, ...] = (
     (r"(?:pause|stop|park|halt)(?: (?:it|the study|training))?", lambda m, s: _tool("pause")),
     (r"(?:budget|set (?:the )?budget(?: to)?|allow)\s+(\d+)(?: (trials|tokens|seconds))?(?: in all)?",
      lambda m, s: _tool("set_budget", **{(m[2] or "trials").lower(): int(m[1])})),
+    (rf"verify(?: (?:the )?(?:best|winner)| {_NUMBER})?(?: with (\d+) seeds)?|was it (?:just )?luck",
+     lambda m, s: _tool("verify", **{k: int(v) for k, v in (("trial", m[1]), ("seeds", m[2])) if v})),
     (r"undo|take (?:it|that) back", lambda m, s: _tool("undo")),
     (r"(?:try|enqueue|test)\s+(.*[=:].*)", _assignments),
     (r"(?:freeze|fix|keep)\s+([\w.]+)(?:\s+(?:at|to|=)\s*(\S+))?", _freeze),

@@ -25,6 +25,7 @@ from tunewright.prompts.text import plain
 
 MAX_RESULT = 8_000  # characters of a tool's result that are kept and that a model reads
 BROKEN_OFF = "\n(broken off)"
+PART = 400  # characters of an answer after which what came so far is kept, in case the process is killed
 FULL = 0.6  # of a talker's room: then the old part is summarised
 
 CallTool = Callable[[str, Mapping[str, Any]], Any]
@@ -65,8 +66,9 @@ class Session:
     ):
         self.bench, self.talker, self._confirm, self._on_tool = bench, talker, confirm, on_tool
         self.thread = thread
-        self._entries = [] if thread is None else bench.store.thread(thread)
+        self._entries = [] if thread is None else _whole(bench.store.thread(thread))
         self._said: list[str] = []
+        self._parted = 0  # pieces of it that are kept already
         self._lock = threading.Lock()
         self._summing: threading.Thread | None = None
         if bench.has_study:
@@ -96,6 +98,7 @@ class Session:
             for piece in reply:
                 if shown := screen.feed(piece):
                     self._said.append(shown)
+                    self._keep_part()
                     yield shown
             if shown := screen.rest():
                 self._said.append(shown)
@@ -143,8 +146,15 @@ class Session:
             store.append_message(self.thread, role, text)
             self._entries.append((role, redact(text)))
 
+    def _keep_part(self) -> None:
+        """What was said since the last part, once it is long enough; the whole answer takes the parts' place."""
+        part = "".join(self._said[self._parted :])
+        if len(part) >= PART and self.thread is not None:
+            self.bench.store.append_message(self.thread, "part", part)
+            self._parted = len(self._said)
+
     def _keep_said(self) -> None:
-        said, self._said = "".join(self._said), []
+        said, self._said, self._parted = "".join(self._said), [], 0
         self._keep("assistant", said)
 
     def _window(self, room: int) -> Window:
@@ -192,6 +202,23 @@ class Session:
                     or None
                 )
         return None
+
+
+def _whole(entries: Sequence[Entry]) -> list[Entry]:
+    """A thread as it is kept, without the parts of answers that came to their end; those of one that a kill cut off are
+    an answer that was broken off."""
+    whole: list[Entry] = []
+    parts: list[str] = []
+    for role, content in [*entries, ("end", "")]:
+        if role == "part":
+            parts.append(content)
+            continue
+        if parts and role in ("user", "end"):
+            whole.append(("assistant", "".join(parts) + BROKEN_OFF))
+        if role != "summary":
+            parts = []
+        whole.append((role, content))
+    return whole[:-1]
 
 
 def result_text(result: Any) -> str:

@@ -19,9 +19,13 @@ SPARKS = "▁▂▃▄▅▆▇█"
 def tell(tool: str, result: Any) -> list[str]:
     """A tool's result as lines for a person."""
     if isinstance(result, str):
-        return [plain(line, MAX_LINE) for line in result.splitlines()]
+        return [_indent(line) + plain(line, MAX_LINE) for line in result.splitlines()]
     lines = _WORDS[tool](result) if tool in _WORDS else [str(line) for line in result]
     return [plain(line, MAX_LINE) if not line.startswith(" ") else "  " + plain(line, MAX_LINE) for line in lines]
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" "))]
 
 
 def _study(found: Mapping[str, Any]) -> list[str]:

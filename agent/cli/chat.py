@@ -91,6 +91,7 @@ class _Paper:
 
     def __init__(self) -> None:
         self._column, self._word = 0, ""
+        self._wrapped = False  # whether the line that is written began by itself, so that blanks do not lead it
 
     def write(self, piece: str) -> None:
         if not sys.stdout.isatty():
@@ -104,8 +105,8 @@ class _Paper:
             self._put()
             if part == "\n" or self._column >= _width():
                 click.echo()
-                self._column = 0
-            elif self._column:
+                self._column, self._wrapped = 0, part != "\n"
+            elif self._column or not self._wrapped:
                 click.echo(" ", nl=False)
                 self._column += 1
         if self._column + len(self._word) < _width() - LONGEST_WORD:
@@ -116,7 +117,7 @@ class _Paper:
         wide = len(self._word)
         if self._column and self._column + wide > _width():
             click.echo()
-            self._column = 0
+            self._column, self._wrapped = 0, True
         click.echo(self._word, nl=False)
         self._column, self._word = self._column + wide, ""
 
@@ -125,7 +126,7 @@ class _Paper:
         self._put()
         if self._column:
             click.echo()
-        self._column = 0
+        self._column, self._wrapped = 0, False
 
 
 def _width() -> int:

@@ -20,7 +20,8 @@ STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 
 def run(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
     path = Path(target) if target else None
-    if path is not None and path.suffix in (".yaml", ".yml"):
+    of_file = path is not None and path.suffix in (".yaml", ".yml")
+    if path is not None and of_file:
         if apply:
             fix = "change the file by hand: its comments stay yours"
             raise FixArgument("works on studies, not on files", field="--apply", value=target, fix=fix)
@@ -37,7 +38,7 @@ def run(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
     elif not findings:
         render.line("Nothing is wrong that the doctor knows of.", "green")
     else:
-        _tell(findings, applied=apply)
+        _tell(findings, applied=apply, of_file=of_file)
     severities = {finding.severity for finding in findings}
     if "error" in severities:
         sys.exit(EXIT_ERRORS)
@@ -49,12 +50,14 @@ def _budget(view: StudyView) -> Budget:
     return Budget(**view.record.config.get("budget", {}))
 
 
-def _tell(findings: Sequence[Finding], applied: bool) -> None:
+def _tell(findings: Sequence[Finding], applied: bool, of_file: bool) -> None:
     for finding in findings:
         render.line(f"{finding.severity}: {finding.message}  [{finding.code}]", STYLES[finding.severity])
         render.line(f"  fix: {finding.fix}")
+        if finding.by_hand and not of_file:
+            render.line(f"  by hand: {finding.by_hand}", "dim")
     fixable = sum(finding.can_apply for finding in findings)
-    if fixable and not applied:
+    if fixable and not applied and not of_file:
         render.line()
         render.line(f"--apply carries out {render.count(fixable, 'fix')}; a space edit leaves every trial as it is.")
 

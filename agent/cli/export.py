@@ -25,7 +25,7 @@ def run(study: str | None, store: Path, form: str, output: Path | None, curves: 
         view = StudyView(file, reading.chosen(file, study))
         write(view, form, output, curves)
     if output is not None:
-        render.line(f"{output}: {view.record.name} as {form}", "green", sys.stderr)
+        render.line(f"{output} is written.", "green", sys.stderr)
 
 
 def write(view: StudyView, form: str, output: Path | None, curves: bool) -> None:

@@ -16,14 +16,18 @@ from tunewright.engines.errors import FixArgument, TunewrightError
 
 RATE = re.compile(r"(^|_)(lr|learning_rate|eta0?|step_size)$")
 LOGS = re.compile(r"(^|_)(weight_decay|wd|l2|l1|alpha|lambda|reg|eps|epsilon|tol|c|gamma)$")
-SHARES = re.compile(r"(^|_)(dropout|drop|drop_rate|drop_path|label_smoothing|mixup|warmup_ratio|subsample)$")
+SHARES = re.compile(r"(^|_)(dropout|drop|drop_rate|drop_path|label_smoothing|mixup|warmup_ratio)$")
+PARTS = re.compile(
+    r"(^|_)(subsample|colsample\w*|\w+_fraction|max_features|max_samples)$"
+)  # of the data; none is nothing
+LEAVES = re.compile(r"(^|_)(min_samples_leaf|min_samples_split|min_child_samples|min_data_in_leaf)$")
 MOMENTA = re.compile(r"(^|_)(momentum|beta1|beta2|beta_1|beta_2|ema|decay)$")
 POWERS = re.compile(r"(^|_)(batch_size|bs|batch|hidden|hidden_size|hidden_dim|width|dim|units|channels|embed_dim)$")
 DEPTHS = re.compile(r"(^|_)(layers|num_layers|n_layers|depth|blocks|heads|num_heads|n_heads|max_depth)$")
 LOWER = re.compile(r"loss|error|perplexity|rmse|mae|mse|time", re.IGNORECASE)
 
 
-def run(script: Path | None, output: Path, force: bool) -> None:
+def run(script: Path | None, output: Path, force: bool, as_json: bool = False) -> None:
     found = None if script is None else read(script)
     if output.exists() and not force:
         raise FixArgument("exists already", field="--output", value=str(output), fix="--force, or another name")
@@ -36,6 +40,10 @@ def run(script: Path | None, output: Path, force: bool) -> None:
         raise FixArgument("nobody is here to be asked", field="script", fix=fix)
     output.write_text(text, encoding="utf-8")
     study_file.read(output)  # what was written must be understood
+    if as_json:
+        import yaml
+
+        return render.document({"file": str(output), **yaml.safe_load(text)})
     guessed = " Look it over: every range is a guess from a name." if script is not None else ""
     render.line(f"{output} is written.{guessed}", "green")
     render.commands([f"tunewright doctor {output}", f"tunewright tune {output}"])
@@ -117,6 +125,10 @@ def _range(name: str, default: float, whole: bool) -> str:
         return _log(default / 100, default * 100, default) if default else _log(1e-6, 1e-1, None)
     if SHARES.search(name) and 0 <= default <= 1:
         return f"min: 0.0, max: {max(0.6, min(1.0, 2 * default)):g}, default: {float(default)!r}"
+    if PARTS.search(name) and 0 < default <= 1:
+        return f"min: {min(0.3, default / 2):g}, max: 1.0, default: {float(default)!r}"
+    if LEAVES.search(name) and whole and default > 0:
+        return f"min: {min(2, default)}, max: {max(32, 4 * default)}, log: true, default: {default}"
     if MOMENTA.search(name) and 0 <= default < 1:
         return f"min: 0.0, max: 0.999, default: {float(default)!r}"
     if whole and POWERS.search(name) and default > 0:

@@ -56,8 +56,8 @@ class Progress:
         if render.terminal(self._stream):
             from rich.live import Live
 
-            console = render.console(self._stream)
-            self._live = Live(get_renderable=self._frame, console=console, refresh_per_second=4)
+            self._console = render.console(self._stream)
+            self._live = Live(get_renderable=self._frame, console=self._console, refresh_per_second=4)
             self._live.start()
         return self
 
@@ -117,7 +117,7 @@ class Progress:
             f"[{place}]".ljust(9 if self._total else 6) + f"trial {trial.number}".ljust(10),
             self._result(trial, curve).ljust(31 if self._scheduled else 20),
             self._best_text(short=True).ljust(24),
-            _chooser(trial).ljust(7),
+            _chooser(trial).ljust(9),
             render.seconds(took).rjust(7),
             values_text(trial.params),
         ]
@@ -170,11 +170,13 @@ class Progress:
             outcome: Cell = (f"{curve[-1]:.4g}" if curve else "...", "cyan")
             rows.append(self._row(trial, outcome, curve, now - began, "cyan"))
         metric = ", ".join(o.name for o in self._agent.objectives)
-        columns = [Column("trial", right=True), Column("by"), Column(metric, right=True), Column("curve"),
-                   Column("time", right=True), Column("parameters", flexible="cut")]  # fmt: skip
+        columns = [Column("trial", right=True), Column("by"), Column(metric, right=True),
+                   Column("curve", optional=True), Column("time", right=True, optional=True),
+                   Column("parameters", flexible="cut")]  # fmt: skip
         head = f"{self._agent.study}: {count}" + (f" of {render.count(self._total, 'trial')}" if self._total else "")
         head += f", {render.seconds(now - self._began)}"
-        parts: list[RenderableType] = [Text(plain(head, render.CELL), "bold"), render.rich_table(columns, rows)]
+        table = render.rich_table(columns, rows, self._console.width)
+        parts: list[RenderableType] = [Text(plain(head, render.CELL), "bold"), table]
         if best := self._best_text():
             parts.append(Text(plain(best, render.CELL), "green", no_wrap=True, overflow="ellipsis"))
         if self._notice:

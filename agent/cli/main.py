@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
-from importlib.metadata import entry_points, version
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tunewright.agent.cli.group import Commands, only_reads
+
 DEFAULT_STORE = "tunewright.db"
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-
-
-class Commands(click.Group):
-    """The built-in commands, and those that installed plugins bring."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *self._points()})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if (built_in := super().get_command(ctx, cmd_name)) or cmd_name not in self._points():
-            return built_in
-        try:
-            found = self._points()[cmd_name].load()
-        except Exception as error:  # a broken plugin costs its own command only
-            return _broken(cmd_name, error)
-        return found if isinstance(found, click.Command) else _broken(cmd_name, TypeError("not a click command"))
-
-    @staticmethod
-    def _points() -> dict[str, Any]:
-        return {point.name: point for point in entry_points(group="tunewright.commands")}
-
-
-def _broken(name: str, error: Exception) -> click.Command:
-    text = f"(broken plugin: {type(error).__name__}: {error})"
-
-    @click.command(name, help=text)
-    def command() -> None:
-        raise click.ClickException(text)
-
-    return command
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,6 +28,18 @@ def cli() -> None:
     """
 
 
+def _offered(what: str) -> Callable[[click.Context, click.Parameter, str], Any]:
+    """What TAB offers, a function of `completion`, loaded when somebody presses it."""
+    return lambda *asked: getattr(import_module("tunewright.agent.cli.completion"), what)(*asked)
+
+
+study_argument = click.argument("study", required=False, shell_complete=_offered("studies"))
+target_argument = click.argument(
+    "target", metavar="[STUDY|study.yaml]", required=False, shell_complete=_offered("targets")
+)
+study_option = click.option(
+    "--study", shell_complete=_offered("studies"), help="The study, by default the one last worked on."
+)
 store_option = click.option(
     "--store", default=DEFAULT_STORE, show_default=True, type=click.Path(path_type=Path), help="The study file."
 )
@@ -80,10 +67,15 @@ def demo(trials: int, store: Path, as_json: bool) -> None:
 @click.option("--store", type=click.Path(path_type=Path), help="The study file, instead of the one FILE names.")
 @click.option("--study", help="The study's name, instead of the one FILE names.")
 @click.option("--trials", type=click.IntRange(1), help="Stop after this many trials of this run.")
-@click.option("--advisor", help='"rules", "openai:MODEL", "langchain:PROVIDER:MODEL", or "none".')
-@click.option("--engine", help="An engine's name; see `tunewright plugins`.")
+@click.option(
+    "--advisor", shell_complete=_offered("plugins"),
+    help='"rules", "openai:MODEL", "langchain:PROVIDER:MODEL", or "none".',
+)  # fmt: skip
+@click.option("--engine", shell_complete=_offered("plugins"), help="An engine's name; see `tunewright plugins`.")
 @click.option("--workers", type=click.IntRange(1), help="Trials at once.")
-@click.option("--runner", help='"local", "ray", or another one of `tunewright plugins`.')
+@click.option(
+    "--runner", shell_complete=_offered("plugins"), help='"local", "ray", or another one of `tunewright plugins`.'
+)
 @json_option
 def tune(
     file: Path,
@@ -107,14 +99,15 @@ def tune(
 @click.argument("script", type=click.Path(path_type=Path), required=False)
 @click.option("--output", default="study.yaml", show_default=True, type=click.Path(path_type=Path), help="The file.")
 @click.option("--force", is_flag=True, help="Overwrite it.")
-def init(script: Path | None, output: Path, force: bool) -> None:
+@json_option
+def init(script: Path | None, output: Path, force: bool, as_json: bool) -> None:
     """Write a study.yaml, from a script's arguments or by asking.
 
     SCRIPT is read, never run: every argument that looks like a hyperparameter becomes one, with a range to check.
     """
     from tunewright.agent.cli.init import run
 
-    run(script, output, force)
+    run(script, output, force, as_json)
 
 
 @cli.command("ls")
@@ -122,13 +115,14 @@ def init(script: Path | None, output: Path, force: bool) -> None:
 @json_option
 def list_studies(store: Path, as_json: bool) -> None:
     """List the studies of a file."""
+    only_reads()
     from tunewright.agent.cli import reading
 
     reading.list_studies(store, as_json)
 
 
 @cli.command()
-@click.argument("study", required=False)
+@study_argument
 @store_option
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Trials to list.")
 @click.option(
@@ -142,6 +136,7 @@ def show(study: str | None, store: Path, limit: int, sort: str, summary: bool, n
 
     By default the study last worked on.
     """
+    only_reads()
     from tunewright.agent.cli import reading
 
     if summary:
@@ -154,7 +149,7 @@ def show(study: str | None, store: Path, limit: int, sort: str, summary: bool, n
 
 @cli.command()
 @click.argument("number", type=click.IntRange(0))
-@click.option("--study", help="Its study, by default the one last worked on.")
+@study_option
 @store_option
 @click.option("--diagnose", is_flag=True, help="What went wrong with it, by the study's language model if it has one.")
 @click.option("--no-model", is_flag=True, help="With --diagnose: by curves and statistics alone, which costs nothing.")
@@ -164,6 +159,7 @@ def why(number: int, study: str | None, store: Path, diagnose: bool, no_model: b
 
     Everything that led to trial NUMBER: the engine's proposal, the advice with every check, calls, fallbacks.
     """
+    only_reads()
     from tunewright.agent.cli import reading
 
     if diagnose:
@@ -176,7 +172,7 @@ def why(number: int, study: str | None, store: Path, diagnose: bool, no_model: b
 
 @cli.command()
 @click.argument("words", required=False)
-@click.option("--study", help="The study, by default the one last worked on.")
+@study_option
 @store_option
 @click.option("--withdraw", metavar="NUMBER", type=click.IntRange(1), help="Take a belief back.")
 @click.option("--no-model", is_flag=True, help="Read the words by patterns alone, which costs nothing.")
@@ -195,7 +191,7 @@ def believe(
 
 
 @cli.command()
-@click.argument("target", metavar="[STUDY|study.yaml]", required=False)
+@target_argument
 @store_option
 @click.option("--apply", is_flag=True, help="Carry out the fixes that can be: edits of the space, repeats to run.")
 @json_option
@@ -204,13 +200,14 @@ def doctor(target: str | None, store: Path, apply: bool, as_json: bool) -> None:
 
     Exits with 1 when there are warnings, with 3 when there are errors.
     """
+    only_reads()
     from tunewright.agent.cli.doctor import run
 
     run(target, store, apply, as_json)
 
 
 @cli.command()
-@click.argument("target", metavar="[STUDY|study.yaml]", required=False)
+@target_argument
 @click.option("--store", type=click.Path(path_type=Path), help="The study file.")
 @click.option("--file", type=click.Path(path_type=Path), help="The study.yaml that knows how to train a trial.")
 @click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
@@ -242,7 +239,7 @@ def verify(
 
 
 @cli.command()
-@click.argument("study", required=False)
+@study_argument
 @store_option
 @json_option
 def replay(study: str | None, store: Path, as_json: bool) -> None:
@@ -250,13 +247,14 @@ def replay(study: str | None, store: Path, as_json: bool) -> None:
 
     No advisor is called: the recorded answers are read. Exits with 1 at the first decision that comes out otherwise.
     """
+    only_reads()
     from tunewright.agent.cli.replay import run
 
     run(study, store, as_json)
 
 
 @cli.command()
-@click.argument("study", required=False)
+@study_argument
 @store_option
 @click.option("--file", type=click.Path(path_type=Path), help="The study.yaml that knows how to train a trial.")
 @click.option("--model", metavar="PROVIDER:MODEL", help="A chat model that LangChain knows, e.g. openai:MODEL.")
@@ -283,7 +281,7 @@ def chat(
 
 
 @cli.command()
-@click.argument("study", required=False)
+@study_argument
 @store_option
 @click.option(
     "--format", "form", default="csv", show_default=True,
@@ -294,6 +292,7 @@ def chat(
 @click.option("--curves", is_flag=True, help="The reported points too.")
 def export(study: str | None, store: Path, form: str, output: Path | None, curves: bool) -> None:
     """Write a study's trials for other tools."""
+    only_reads()
     from tunewright.agent.cli.export import run
 
     run(study, store, form, output, curves)
@@ -308,7 +307,11 @@ def db() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_STORE)
 @json_option
 def db_check(file: Path, as_json: bool) -> None:
-    """Hold every trial against its events. Exits with 1 when something is wrong."""
+    """Hold every trial against its events.
+
+    Exits with 1 when something is wrong.
+    """
+    only_reads()
     from tunewright.agent.cli.db import check
 
     check(file, as_json)
@@ -319,7 +322,10 @@ def db_check(file: Path, as_json: bool) -> None:
 @click.argument("output", type=click.Path(path_type=Path))
 @json_option
 def db_salvage(file: Path, output: Path, as_json: bool) -> None:
-    """Copy what can be read of a damaged FILE to the new file OUTPUT."""
+    """Copy what can be read of a damaged file.
+
+    FILE stays as it is; OUTPUT is a new file.
+    """
     from tunewright.agent.cli.db import salvage
 
     salvage(file, output, as_json)
@@ -330,10 +336,26 @@ def db_salvage(file: Path, output: Path, as_json: bool) -> None:
 @click.argument("output", type=click.Path(path_type=Path))
 @json_option
 def db_rebuild(file: Path, output: Path, as_json: bool) -> None:
-    """Make the trials of a sound FILE anew from their events, in the new file OUTPUT."""
+    """Make all trials anew from their events.
+
+    FILE must be sound; the copy is the new file OUTPUT.
+    """
     from tunewright.agent.cli.db import rebuild
 
     rebuild(file, output, as_json)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a shell's completion of commands, options and studies.
+
+    bash: eval "$(tunewright completion bash)" in ~/.bashrc, bash 4.4 or newer; zsh: the same in ~/.zshrc; fish:
+    tunewright completion fish > ~/.config/fish/completions/tunewright.fish
+    """
+    from tunewright.agent.cli.completion import script
+
+    click.echo(script(shell, cli))
 
 
 @cli.command()
@@ -351,7 +373,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a curve must not break a pipe that knows only ASCII
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="tunewright", standalone_mode=False)
     except click.exceptions.Abort:  # click's name for an interrupt
         sys.exit(EXIT_INTERRUPTED)
     except click.ClickException as error:
@@ -361,7 +383,9 @@ def main() -> None:
         from tunewright.engines.errors import TunewrightError
 
         if isinstance(error, OSError) and error.filename is not None:  # a file that cannot be read or written
-            click.echo(f"tunewright: {error.filename}: {error.strerror}", err=True)
+            fix = {errno.ENOENT: "check the path", errno.EACCES: "check its permissions"}.get(error.errno or 0)
+            text = f"tunewright: {error.filename}: {error.strerror}" + (f". Fix: {fix}" if fix else "")
+            click.echo(text, err=True)
             sys.exit(EXIT_FAILED)
         if not isinstance(error, TunewrightError):
             raise

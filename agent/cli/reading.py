@@ -16,6 +16,7 @@ from tunewright.agent.cli.main import DEFAULT_STORE
 from tunewright.agent.cli.render import Column
 from tunewright.agent.doctor import at_border
 from tunewright.agent.errors import FixDatabasePath, UnknownStudy
+from tunewright.agent.lineup import AUTO
 from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
 from tunewright.agent.standing import Plateau, plateau, standing
 from tunewright.agent.store import Store
@@ -113,7 +114,8 @@ def list_studies(store: Path, as_json: bool) -> None:
     if not summaries:
         return render.line(f"{store} holds no study yet.")
     columns = [Column("study"), Column("trials", right=True), Column("failed", right=True), Column("metric"),
-               Column("best", right=True), Column("of trial", right=True), Column("last worked on")]  # fmt: skip
+               Column("best", right=True), Column("of trial", right=True),
+               Column("last worked on", optional=True)]  # fmt: skip
     rows: list[list[render.Cell]] = []
     for s in summaries:
         several = len(s.study.objectives) > 1
@@ -210,21 +212,33 @@ def _sorted(view: StudyView, limit: int, sort: str) -> list[TrialRecord]:
 
 def _head(view: StudyView, counts: Mapping[str, int], leaders: Sequence[TrialRecord]) -> list[tuple[str, str]]:
     record, config = view.record, view.record.config
-    engine = config.get("engine")
     pairs = [("study", record.name)]
     if config.get("task"):
         pairs.append(("task", str(config["task"])))
     pairs += [
         ("goal", ", ".join(f"{o.direction} {o.name}" for o in view.objectives)),
-        ("engine", ", ".join(map(str, engine)) if isinstance(engine, list) else str(engine)),
+        ("engine", engine_words(config)),
         *([("scheduler", f"{config['scheduler'][0]}, {span(view)}")] if config.get("scheduler") else []),
         ("advisor", str(config.get("advisor") or "none")),
-        ("trials", ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"),
+        ("trials", _counted(counts, config.get("budget", {}).get("trials"))),
     ]
     for trial in leaders[:5]:
         values = ", ".join(f"{o.name} {v:.4g}" for o, v in zip(view.objectives, trial.values or (), strict=True))
         pairs.append(("best", f"trial {trial.number}: {values}; {values_text(trial.params)}"))
     return pairs
+
+
+def engine_words(config: Mapping[str, Any]) -> str:
+    """The engine by name; what "auto" stands for in this study before it."""
+    named, made = config.get("engine"), config.get("engines") or []
+    if named == AUTO and made:
+        return f"{made[0] if isinstance(made[0], str) else made[0][0]} (auto)"
+    return ", ".join(map(str, named)) if isinstance(named, list) else str(named)
+
+
+def _counted(counts: Mapping[str, int], budget: int | None) -> str:
+    told = ", ".join(f"{n} {state}" for state, n in counts.items()) or "none yet"
+    return told if budget is None else f"{told}; budget {budget:,}"
 
 
 def span(view: StudyView) -> str:
@@ -244,9 +258,9 @@ def _trial_table(
     columns = [Column("trial", right=True), *(Column(o.name, right=True) for o in view.objectives)]
     unit = view.fidelity.name if view.fidelity and has_curves else None
     columns += [Column(unit, right=True)] if unit else []
-    columns += [Column("curve")] if has_curves else []
-    columns += [Column("by"), Column("time", right=True)]
-    columns += [Column("memory", right=True)] if taken else []
+    columns += [Column("curve", optional=True)] if has_curves else []
+    columns += [Column("by"), Column("time", right=True, optional=True)]
+    columns += [Column("memory", right=True, optional=True)] if taken else []
     columns += [Column("parameters", flexible="wrap")]
     rows: list[list[render.Cell]] = []
     for t in trials:

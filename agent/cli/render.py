@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 CELL = 500
+READABLE = 24  # characters that a flexible column needs
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {"complete": "green", "failed": "red", "running": "cyan", "waiting": "yellow", "paused": "yellow",
           "stopped": "yellow", "broken": "red"}  # fmt: skip
@@ -36,6 +37,7 @@ class Column:
     title: str
     right: bool = False
     flexible: Literal["", "wrap", "cut"] = ""  # what a terminal does with a text longer than the room that is left
+    optional: bool = False  # whether a narrow terminal does without it; the last of these goes first
 
 
 def terminal(stream: TextIO) -> bool:
@@ -49,13 +51,16 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, markup=False, emoji=False)
 
 
-def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Table:
+def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int) -> Table:
+    """`room`: the terminal's width in characters."""
     from rich import box
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    texts = [[Text(plain(text, CELL), style) for text, style in map(_styled, row)] for row in rows]
+    shown = _that_fit(columns, rows, room)
+    columns = [columns[i] for i in shown]
+    texts = [[Text(plain(text, CELL), style) for text, style in (_styled(row[i]) for i in shown)] for row in rows]
     made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     made.expand = any(column.flexible for column in columns)
     for i, column in enumerate(columns):
@@ -74,9 +79,25 @@ def rich_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Tab
     return made
 
 
+def _that_fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
+    """The columns that a terminal of this width has room for."""
+    from rich.cells import cell_len
+
+    def needed(i: int) -> int:
+        if columns[i].flexible:
+            return READABLE
+        return max(cell_len(plain(text, CELL)) for text in (columns[i].title, *(_styled(row[i])[0] for row in rows)))
+
+    shown = list(range(len(columns)))
+    while sum(needed(i) + 2 for i in shown) - 2 > room and (less := [i for i in shown if columns[i].optional]):
+        shown.remove(less[-1])
+    return shown
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     if terminal(sys.stdout):
-        console(sys.stdout).print(rich_table(columns, rows))
+        out = console(sys.stdout)
+        out.print(rich_table(columns, rows, out.width))
         return
     texts = [[c.title for c in columns], *([plain(_styled(cell)[0], CELL) for cell in row] for row in rows)]
     for line in aligned(texts, [c.right for c in columns]):

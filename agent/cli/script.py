@@ -43,7 +43,7 @@ class Script:
 def read(path: Path) -> Script:
     """Raises FixArgument for a file that is no Python."""
     if not path.is_file():
-        raise FixArgument("no such file", field="script", value=str(path))
+        raise FixArgument("no such file", field="script", value=str(path), fix="give the path of a training script")
     source = path.read_text(encoding="utf-8", errors="replace")
     try:
         tree = ast.parse(source)

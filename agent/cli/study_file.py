@@ -76,6 +76,14 @@ class StudyFile:
         """The same file with another runner; options of its own one do not fit another."""
         return self if name == self.asked[0] else replace(self, asked=(name, {}))
 
+    @property
+    def verifying(self) -> StudyFile:
+        """What trains the winner again: the file's own words for that, else the search's training."""
+        held = self.held_out
+        if held.command is not None:
+            return replace(self, command=held.command, objective=None)
+        return self if held.objective is None else replace(self, command=None, objective=held.objective)
+
 
 def read(path: Path) -> StudyFile:
     """Raises FixArgument (or FixSpace) for everything that is not understood."""

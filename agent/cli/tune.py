@@ -93,7 +93,7 @@ def run(
                 render.line("Interrupted. Nothing is lost: the same command goes on from here.", stream=sys.stderr)
                 sys.exit(EXIT_INTERRUPTED)
         if not ended:
-            render.line("Nothing is left to run: raise the budget to go on.", "yellow", out)
+            render.line(f"Nothing is left to run: raise the budget in {file.name} to go on.", "yellow", out)
     if not _report(store, agent.study, as_json):
         sys.exit(EXIT_FAILED)
 

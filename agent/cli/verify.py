@@ -99,8 +99,6 @@ def _training(asked: StudyFile | None, held: HeldOut, view: StudyView) -> tuple[
         return CommandObjective(command, metrics, Path.cwd()), ("local", {"processes": False})
     if held.command is not None:
         asked = replace(asked, command=Command(held.command, None, asked.arguments["space"].declared), objective=None)
-    elif asked.held_out.command is not None:
-        asked = replace(asked, command=asked.held_out.command, objective=None)
-    elif asked.held_out.objective is not None:
-        asked = replace(asked, command=None, objective=asked.held_out.objective)
+    else:
+        asked = asked.verifying
     return study_file.load_objective(asked), asked.run_by("local").runner
