@@ -199,9 +199,9 @@ class Lineup:
         return True
 
     @property
-    def tilts(self) -> bool:
-        """Whether the engine in charge knows what priors are."""
-        return isinstance(self._engine, Believer)
+    def deaf(self) -> str | None:
+        """The name of the engine in charge where it knows no priors."""
+        return None if isinstance(self._engine, Believer) else self.source.name
 
     def _bounded(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises. An engine of somebody else's may hang: its thread, which nothing can end, is

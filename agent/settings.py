@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from tunewright.agent.errors import BudgetSpent
 from tunewright.agent.prices import Price
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.space import Space
@@ -54,6 +55,13 @@ class Budget:
 
     def to_config(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def trials_spent(self, begun: int, fresh: bool) -> BudgetSpent | None:
+        """Why no new configuration may begin after `begun` of them; without `fresh` none is wanted."""
+        if self.trials is not None and begun >= self.trials:
+            fix, said = "raise Budget(trials=...) to go on", f"all {self.trials} trials of the budget are made"
+            return BudgetSpent(said, cap="trials", limit=self.trials, fix=fix)
+        return None if fresh else BudgetSpent("no new trial was wanted", cap="trials", limit=begun)
 
     @property
     def assumed_trials(self) -> int:

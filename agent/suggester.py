@@ -37,6 +37,7 @@ from tunewright.engines.schedulers import Begun, Clone, New, Resume
 from tunewright.engines.types import Observation, Proposal, State
 
 CANDIDATES_WANTED = 3  # of one call past the seeds
+FIRST_WAITS = 10  # trials within which the engine's first point goes out, if advice took trial 0
 
 
 class Suggester:
@@ -148,11 +149,6 @@ class Suggester:
             self._sync()
             return self._history.told(), self._history.noise_floor() or None, self._history.created
 
-    @property
-    def deaf(self) -> str | None:
-        """The name of the engine in charge where it knows no beliefs."""
-        return None if self._lineup.tilts else self._lineup.source.name
-
     def _sync(self) -> None:
         ended = self._history.sync()
         took = None if self._scheduler is None else self._scheduler.take()
@@ -193,13 +189,10 @@ class Suggester:
         return Lineup(self._order, view.space, view.objectives, view.record.seed, modelled)
 
     def _trials_spent(self, fresh: bool) -> BudgetSpent | None:
-        """Why no new configuration may begin. A clone goes on with one that counts already."""
-        trials = self._budget.trials
-        begun = self._history.created - (self._scheduler.clones if self._scheduler else 0)
-        if trials is not None and begun >= trials:
-            fix = "raise Budget(trials=...) to go on"
-            return BudgetSpent(f"all {trials} trials of the budget are made", cap="trials", limit=trials, fix=fix)
-        return None if fresh else BudgetSpent("no new trial was wanted", cap="trials", limit=begun)
+        # A clone goes on with a configuration that counts already.
+        return self._budget.trials_spent(
+            self._history.created - (self._scheduler.clones if self._scheduler else 0), fresh
+        )
 
     def _scheduled(self, scheduler: SchedulerDesk, fresh: bool) -> TrialRecord:
         """What the scheduler asks for next."""
@@ -267,14 +260,20 @@ class Suggester:
         until = None if self._scheduler or self._order[0].source.name == "grid" else self._turn.until
         if until and (repeat := repeat_draft(self._view, self._history, until, strict=self._strict)):
             return repeat
-        held = self._store.proposals(self._study_id, status="held") if self._strict else []
-        if held:
-            return self._arbitrate(
-                Asked(Proposal(held[0].params, tags=held[0].tags), held[0].source), held[0].ask_index or 0, held[0].id
-            )
+        for held in self._held():
+            asked = Asked(Proposal(held.params, tags=held.tags), held.source)
+            return self._arbitrate(asked, held.ask_index or 0, held.id)
         index = self._store.next_ask_index(self._study_id)
         asked = self._lineup.ask(index, self._history.pending(self._strict), fidelity)
         return self._arbitrate(asked, index, None)
+
+    def _held(self) -> list[ProposalRecord]:
+        """What the engine proposed and advice displaced, to go out at its next turn: all of a private engine's, else
+        its first point alone, which is the middle of the space rather than a random draw."""
+        if not self._strict and self._history.created > FIRST_WAITS:
+            return []
+        held = self._store.proposals(self._study_id, status="held")
+        return [one for one in held if self._strict or self._history.repeats(one.params) is None]
 
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
@@ -320,7 +319,7 @@ class Suggester:
         taken = decision.verdicts[decision.chosen]
         displaced = (
             replace(row, status="held", reason="goes out at the engine's next turn")
-            if self._strict
+            if self._strict or record.number == 0
             else replace(row, status="displaced", reason="an advised candidate took this trial")
         )
         return Draft(
