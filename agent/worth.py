@@ -35,7 +35,9 @@ class Worth:
         return asdict(self)
 
     def __str__(self) -> str:
-        spent = f"{_count(self.calls, 'call')} ({self.failed} failed), {_price(self.tokens, self.usd, self.seconds)}"
+        free = self.usd == 0 and not self.tokens
+        price = "free" if free else _price(self.tokens, self.usd, self.seconds)
+        spent = f"{_count(self.calls, 'call')} ({self.failed} failed), {price}"
         if not self.trials:
             return f"{self.advisor}: {spent}; no trial"
         if not self.improvements:
@@ -43,7 +45,7 @@ class Worth:
         n = self.improvements
         each = _price(self.tokens / n, None if self.usd is None else self.usd / n, self.seconds / n)
         brought = f"{_count(self.trials, 'trial')}, {n} of them a new best, by {self.gain:.3g} in all"
-        return f"{self.advisor}: {spent}; {brought}" + (f": {each} for each" if self.calls else "")
+        return f"{self.advisor}: {spent}; {brought}" + (f": {each} for each" if self.calls and not free else "")
 
 
 def _price(tokens: float, usd: float | None, seconds: float) -> str:

@@ -114,7 +114,7 @@ def test_tokens_cost_and_latency_are_kept_with_each_attempt(monkeypatch: pytest.
     assert second.seconds is not None and 0 < second.seconds < 60
     thought = [e.payload.get("tokens_reasoning") for e in agent._store.events(agent.study_id) if e.kind == "call_ended"]
     assert thought == [None, 300]
-    line = str(agent.why(0)).splitlines()[-2]
+    (line,) = (told for told in str(agent.why(0)).splitlines() if told.startswith("Call 2 "))
     assert "1000 (600 cached) + 500 tokens" in line and ("cost unknown" in line) is (prices is None)
 
 

@@ -92,7 +92,7 @@ def test_every_decision_comes_out_as_it_is_stored(tmp_path, name):
     assert found.decisions >= count
     assert found.changed == ()
     if name in ("wild", "asha", "strict"):
-        assert found.calls > 3
+        assert found.calls >= 3
 
 
 def test_a_study_of_many_sessions(tmp_path):
