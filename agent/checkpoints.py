@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tunewright.engines.errors import FixArgument
@@ -37,8 +37,10 @@ class Checkpoints:
     @property
     def step(self) -> int | None:
         """The step after which the newest was written, None without one; 0 for files put into `current()` by hand."""
-        newest = self.newest()
-        return newest[1] if newest and any(newest[2].iterdir()) else None
+        while newest := self.newest():
+            with suppress(FileNotFoundError):  # a newer one takes its place: whoever trains may write while others look
+                return newest[1] if any(newest[2].iterdir()) else None
+        return None
 
     def newest(self) -> tuple[int, int, Path] | None:
         """Its (serial number, step, folder), None before there is one."""

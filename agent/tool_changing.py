@@ -153,11 +153,8 @@ def run(bench: Workbench, given: given_.Training) -> Started:
 
 def verifying(bench: Workbench, given: given_.Verifying) -> str:
     trained = bench.how_trained()
-    if given.trial is not None:
-        which = f"trial {bench.agent.trial(given.trial).number}"
-    else:
-        best = bench.agent.best
-        which = "the best trial" if best is None else f"trial {best.number}, the best,"
+    chosen = bench.agent.best if given.trial is None else bench.agent.trial(given.trial)
+    which = "the best trial" if chosen is None else f"trial {chosen.number} ({values_text(chosen.params)})"
     file = bench.training_file()
     seeds = given.seeds or (file.held_out.seeds if file else None) or SEEDS
     data = f", on {file.held_out.data}" if file and file.held_out.data else ""
@@ -270,7 +267,9 @@ def budgeting(bench: Workbench, given: given_.Caps) -> str:
 
 
 def exporting(bench: Workbench, given: given_.Exporting) -> str:
-    return f"write the study as {given.format} to {_export_path(bench, given).name}"
+    best, form = "the best configuration", given.format
+    known = {"best": best, "wandb-best": f"{best}, as a run's config", "wandb": "the space, as a W&B sweep"}
+    return f"write {known.get(form, f'the trials as {form.upper()}')} to the new file {_export_path(bench, given).name}"
 
 
 def export_study(bench: Workbench, given: given_.Exporting) -> dict[str, str]:

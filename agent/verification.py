@@ -176,7 +176,10 @@ class Evidence:
         if self.luck is None:
             return f"{text}; one result tells nothing of luck."
         if self.sd == 0:
-            return f"{text}; every run gave the same value, so the seed changes nothing."
+            return (
+                f"{text}; every run gave the same value: the training is deterministic, or it does not use the seed "
+                "that it is given (trial.seed, TUNEWRIGHT_SEED, {seed} in a command), and then luck was not tested."
+            )
         more = "more than" if abs(self.gap) > self.luck else "no more than"
         return f"{text}, {more} seeds alone explain ({self.luck:.3g} in 95 of 100 cases)."
 
@@ -185,7 +188,7 @@ class Evidence:
             return "No other trial had a result, so nothing was selected."
         chosen = f"It was chosen among {self.compared} trials"
         if self.sd == 0:
-            return f"{chosen}; without noise none of them won by luck."
+            return f"{chosen}; if the training is deterministic, none of them won by luck."
         text = f"{chosen}, and the best of many noisy results looks better than it is"
         if self.optimism is None:
             return f"{text}, by an amount that one result cannot tell."
@@ -217,7 +220,7 @@ class Evidence:
             return [
                 f"{text}inside the noise, {differ}. Verify it too (--trial {number}) before either is called better."
             ]
-        return [f"{text}more than noise, {differ}."]
+        return [f"{text}more than noise, {differ}." if margin else text.removesuffix(": ") + "."]
 
     def to_dict(self) -> dict[str, Any]:
         return {

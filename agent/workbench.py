@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tunewright.agent import settings
 from tunewright.agent.agent import Agent
 from tunewright.agent.cli import study_file
@@ -327,10 +325,9 @@ class Workbench:
 
 
 def trainer_words(file: study_file.StudyFile, space: Space) -> str:
-    """What a study file trains a trial with: the command line of the default configuration, or a function's name."""
+    """What a study file trains a trial with: its command line, with names for values, or a function's name."""
     if file.command is None:
         return str(file.objective)
     objective = study_file.load_objective(file)
     assert isinstance(objective, CommandObjective), "it has a command"
-    params = space.default() or space.sample(np.random.default_rng(0))
-    return f"`{objective.shown(space.complete(params))}`"
+    return f"`{objective.shown({name: f'{{{name}}}' for name in space.declared})}`"

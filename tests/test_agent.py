@@ -383,3 +383,16 @@ def test_environment_is_recorded(tmp_path: Path) -> None:
     assert study is not None and study.seed == 5
     assert study.environment["packages"]["tunewright"] and study.environment["python"]
     assert "git" in study.environment
+
+
+@pytest.mark.parametrize("engine", ["gp", "tpe", "forest"])
+def test_advice_that_takes_the_first_trial_does_not_cost_the_engines_own_first_point(engine: str) -> None:
+    """It is the middle of the space, no random draw that advice may replace."""
+    space = {"x": Float(0.0, 1.0), "y": Float(1e-4, 1.0, log=True)}
+    advisor = FakeAdvisor([[{"x": 0.9, "y": 0.9}, {"x": 0.1, "y": 0.9}, {"x": 0.1, "y": 2e-4}]])
+    agent = Agent(space, metric="loss", engine=engine, advisor=advisor, store=None, budget=Budget(trials=50))
+    for _ in range(6):
+        agent.observe(trial := agent.suggest(), trial["x"])
+    assert agent.trials[0].source == "advisor"
+    (middle,) = [t for t in agent.trials if t.params == pytest.approx({"x": 0.5, "y": 1e-2})]
+    assert middle.source == "engine" and middle.number <= 2 and "held" in str(agent.why(0))

@@ -122,9 +122,9 @@ def test_a_session_from_a_script_to_the_exported_best(tmp_path: Path, monkeypatc
     heads = [question.splitlines()[0] for question in say.asked]
     assert heads == [
         "Make the study train: minimize val_loss, 15 trials:", "Train 5 trials:", "Note: lr above 0.05 diverges:",
-        "Change the space:", "Train 10 trials:", "Write the study as best to train-best.yaml?",
+        "Change the space:", "Train 10 trials:", "Write the best configuration to the new file train-best.yaml?",
     ]  # fmt: skip
-    assert "train.py --lr 0.01" in say.asked[0]
+    assert "train.py --lr {lr}" in say.asked[0]
     assert "lr: 0.0001 to 1, log scale, default 0.01 -> 0.0001 to 0.05, log scale" in say.asked[3]
     with Agent(store=tmp_path / "t.db", study="train", advisor=None) as agent:
         assert len(agent.trials) == 15

@@ -20,6 +20,7 @@ IDEA = {"learning_rate_init": 0.01, "batch_size": 32, "hidden_layer_sizes": 64, 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "train", raising=False)  # other tests have scripts of this name
     yield tmp_path
     sys.modules.pop("train", None)
 

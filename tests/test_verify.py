@@ -135,7 +135,7 @@ def test_two_that_were_verified_are_compared_by_their_runs():
 
 
 def test_no_noise_is_said():
-    assert "the seed changes nothing" in str(study(noisy(0.0)).verify(noisy(0.0)))
+    assert "does not use the seed that it is given" in str(study(noisy(0.0)).verify(noisy(0.0)))
 
 
 def test_failed_runs_are_told_and_cost_no_other():

@@ -105,7 +105,7 @@ def on_a_terminal(command: Command) -> str:
     assert child.wait(10) == 0, written.decode()
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", written.decode())
     # The notice of a run's end comes when it comes, before or after the next answer.
-    return re.sub(r"\[the run is over: [^\]]*\]\s*", "", text)
+    return re.sub(r"\s*\[the run is over: [^\]]*\]\s*", "\n", text)
 
 
 def differences(shown: str, printed: str) -> str:
