@@ -27,7 +27,6 @@ from sqlite_utils.utils import sqlite3
 from tunewright.agent.store import Store, buffer, connection
 
 KILLS = 200
-LONGEST = 1.5  # seconds until a random kill
 
 
 def journal(mode: str) -> None:
@@ -57,6 +56,9 @@ def kills(folder: Path, minutes: float) -> str:
     faults.TRIALS = 20
     whole = folder / "expected.db"
     faults.study(whole, lambda number, value: None)
+    began = time.monotonic()
+    faults.in_child(lambda tell: faults.study(folder / "timed.db", tell))
+    longest = time.monotonic() - began  # of a study that nobody kills: later kills would come too late
     expected, dice = faults.configurations(whole), random.Random(0)
     killed = studies = 0
     until = time.monotonic() + 60 * minutes
@@ -64,18 +66,18 @@ def kills(folder: Path, minutes: float) -> str:
         mode, several = dice.choice(("wal", "delete")), dice.random() < 0.5
         journal(mode)
         place = folder / f"random-{studies}.db"
-        killed += _several(place, dice) if several else _alone(place, dice, expected)
+        killed += _several(place, dice, longest) if several else _alone(place, dice, longest, expected)
         studies += 1
         shutil.rmtree(f"{place}.files", ignore_errors=True)
         print(f"kills: {killed} in {studies} studies so far", file=sys.stderr, flush=True)
     return f"{killed} random kills in {studies} studies"
 
 
-def _alone(place: Path, dice: random.Random, expected: list[object]) -> int:
+def _alone(place: Path, dice: random.Random, longest: float, expected: list[object]) -> int:
     """One loop of its own, killed and begun again until it ends as though nothing had been."""
     told: dict[int, float] = {}
     for count in range(10_000):
-        ended, more = _killed(lambda tell: faults.study(place, tell), dice)
+        ended, more = _killed(lambda tell: faults.study(place, tell), dice.random() * longest)
         assert not told.keys() & more.keys(), "a result was acknowledged twice"
         told |= more
         faults.check(place, told)
@@ -86,13 +88,13 @@ def _alone(place: Path, dice: random.Random, expected: list[object]) -> int:
     raise AssertionError("it never ends")
 
 
-def _several(place: Path, dice: random.Random) -> int:
+def _several(place: Path, dice: random.Random, longest: float) -> int:
     """Two tuners on one study; one of them, or both, is killed; then it is brought to its end."""
     told: dict[int, float] = {}
     ends: list[int] = []
 
     def run() -> None:
-        ended, more = _killed(lambda tell: faults.tune(place, tell), dice)
+        ended, more = _killed(lambda tell: faults.tune(place, tell), dice.random() * longest)
         ends.append(ended)
         told.update(more)
 
@@ -112,9 +114,8 @@ def _several(place: Path, dice: random.Random) -> int:
     return sum(ended == signal.SIGKILL for ended in ends)
 
 
-def _killed(work, dice: random.Random) -> tuple[int, dict[int, float]]:
-    """In a forked child that has until its random end."""
-    seconds = dice.random() * LONGEST
+def _killed(work, seconds: float) -> tuple[int, dict[int, float]]:
+    """In a forked child that is killed after so many seconds."""
 
     def doomed(tell) -> None:
         signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.SIGKILL))
