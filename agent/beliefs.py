@@ -98,14 +98,12 @@ class Beliefs:
 
     def __init__(self, store: Store, study_id: int):
         self._store, self._study_id = store, study_id
-        self._read_to = 0
         self.heard: int | None = None
         self.all: list[Held] = []
 
     def sync(self, until: int | None = None) -> None:
         """Takes in what is new, to event `until` where it is named."""
-        found, self._read_to = self._store.beliefs_since(self._study_id, self._read_to)
-        for event, kind, payload in found:
+        for event, kind, payload in self._store.beliefs_since(self._study_id, self.heard or 0):
             if until is not None and event > until:
                 break
             self.heard = event

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tunewright.agent.failing import CRASHES, kind
 from tunewright.agent.records import TrialRecord
 from tunewright.engines.curves import Reading, Shape
 from tunewright.engines.parameters import Categorical
@@ -21,11 +21,9 @@ CLEAR = 2.0  # standard errors from which an effect is more than a hint
 BEATEN = 0.75  # of the ranks; a trial behind them is called worse than others
 APART = 0.15  # of a scale between a trial and the best one, below which a parameter is no cause
 IDLE = 10  # trials without a better one, and two for each parameter, after which more of the same seems useless
-_ERRORS: Mapping[Finding, re.Pattern[str]] = {
-    "out of memory": re.compile(r"out of memory|\boom\b|memoryerror|bad_alloc|cannot allocate", re.I),
-    "timed out": re.compile(r"time[ds]?[ -]?out|time limit|deadline", re.I),
-    "diverged": re.compile(r"\b(nan|inf|infinity)\b|(non-?|not |no )finite|diverg|explod|overflow", re.I),
-}
+_FAILURES: Mapping[str, Finding] = {
+    "runs out of memory": "out of memory", "takes too long": "timed out", "diverges": "diverged", CRASHES: "crashed",
+}  # fmt: skip
 _SHAPES: Mapping[Shape, Finding] = {
     Shape.DIVERGED: "diverged",
     Shape.EXPLODING: "diverged",
@@ -43,8 +41,7 @@ def diagnose(record: TrialRecord, facts: Facts, rank: tuple[int, int] | None, fo
     """From the error, the curve's shape and the trial's `rank` (place from 1, of how many), in this order."""
     if record.state is State.FAILED:
         error = plain(record.error or "no reason was given", 200)
-        matched = next((name for name, sign in _ERRORS.items() if sign.search(record.error or "")), None)
-        finding: Finding = matched or "crashed"
+        finding = _FAILURES[kind(record.error)]
         evidence = f"It failed: {error}"
     elif found is not None and found.shape in _SHAPES:
         finding, evidence = _SHAPES[found.shape], str(found)

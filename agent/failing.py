@@ -25,10 +25,10 @@ ANY = "fails"
 CRASHES = "crashes"
 SIGNS = (
     ("runs out of memory", re.compile(r"out of memory|\boom\b|cannot allocate|memoryerror|bad_alloc", re.I)),
-    ("takes too long", re.compile(r"time(d)?[ -]?out|timeouterror|took too long|time limit", re.I)),
+    ("takes too long", re.compile(r"time[ds]?[ -]?out|took too long|time limit|deadline", re.I)),
     (
         "diverges",
-        re.compile(r"\bnan\b|\binf(inity)?\b|diverg|explod|overflow|not (a )?finite|non-?finite|not a number", re.I),
+        re.compile(r"\bnan\b|\binf(inity)?\b|diverg|explod|overflow|(not (a )?|no |non-?)finite|not a number", re.I),
     ),
 )
 

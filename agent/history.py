@@ -123,6 +123,11 @@ class History:
             return 0
         return self._advised[advisor] - self.trust(advisor).evaluated
 
+    @property
+    def advised_first(self) -> bool:
+        """Whether advice took trial 0."""
+        return 0 in self._advised_by
+
     def rerun(self, until: int, *, strict: bool) -> Rerun | None:
         """Whose configuration the next trial repeats, see `engines.rerun`."""
         if not until - MOST <= self.created < until:

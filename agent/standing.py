@@ -59,11 +59,12 @@ class Standing:
         return {**asdict(self), "winner": self.winner, "words": str(self)}
 
 
-def standing(view: StudyView) -> Standing | None:
-    """None without a complete trial, and with several objectives, where there is no one winner."""
+def standing(view: StudyView, trials: Sequence[TrialRecord] | None = None) -> Standing | None:
+    """None without a complete trial, and with several objectives, where there is no one winner. `trials`: all of the
+    study's, where they are read already."""
     if len(view.objectives) > 1 or (best := view.best()) is None:
         return None
-    complete = _complete(view)
+    complete = _complete(view, view.trials() if trials is None else trials)
     runs = view.runs(complete)
     own = next((r for r in runs if r.number == best.number), None)
     verified = any(v.number == best.number and len(v.values()) > 1 for v in view.verifications())
@@ -86,9 +87,8 @@ def _next(runs: Sequence[Runs], own: Runs) -> Runs | None:
     return min(alike or others, key=lambda r: (r.mean, r.number), default=None)
 
 
-def _complete(view: StudyView) -> list[TrialRecord]:
-    found = view.store.trials(view.record.id, states=(State.COMPLETE,))
-    return [f for r in found if (f := view.fit(r)) is not None and f.values is not None]
+def _complete(view: StudyView, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [f for r in trials if r.state is State.COMPLETE and (f := view.fit(r)) is not None and f.values is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,13 @@ class Plateau:
 def plateau(view: StudyView, ended: Sequence[TrialRecord], at_border: Sequence[str] = ()) -> Plateau | None:
     """No gain beyond the noise in the last half of at least PLATEAU complete trials. `ended` in order; `at_border`
     names parameters whose best values lie at an end of their range."""
-    losses = [view.objectives[0].loss(t.values[0]) for t in ended if t.values and t.state is State.COMPLETE]
+    complete = [t for t in ended if t.values and t.state is State.COMPLETE]
+    losses = [view.objectives[0].loss(t.values[0]) for t in complete if t.values]
     if len(losses) < PLATEAU:
         return None
     half = len(losses) // 2
     gain = min(losses[:half]) - min(losses)
-    noise = view.noise_floor() or 0.0
+    noise = view.noise_of(complete) or 0.0
     if gain > noise:
         return None
     instead = [f"a wider range of {' and '.join(at_border)}"] if at_border else []

@@ -270,7 +270,7 @@ class Suggester:
     def _held(self) -> list[ProposalRecord]:
         """What the engine proposed and advice displaced, to go out at its next turn: all of a private engine's, else
         its first point alone, which is the middle of the space rather than a random draw."""
-        if not self._strict and self._history.created > FIRST_WAITS:
+        if not self._strict and (self._history.created > FIRST_WAITS or not self._history.advised_first):
             return []
         held = self._store.proposals(self._study_id, status="held")
         return [one for one in held if self._strict or self._history.repeats(one.params) is None]

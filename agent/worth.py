@@ -62,10 +62,10 @@ def identity(call: CallRecord) -> str:
     return f"{name}, {call.prompt_name} {call.prompt_version}"
 
 
-def worth(view: StudyView) -> list[Worth]:
-    """In the order of their first call or trial."""
+def worth(view: StudyView, trials: Sequence[TrialRecord] | None = None) -> list[Worth]:
+    """In the order of their first call or trial. `trials`: all of the study's, where they are read already."""
     store, study_id = view.store, view.record.id
-    calls, trials = store.calls(study_id), view.trials()
+    calls, trials = store.calls(study_id), view.trials() if trials is None else trials
     advised = [t for t in trials if t.source == "advisor"]
     if not calls and not advised:
         return []

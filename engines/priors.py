@@ -2,8 +2,9 @@
 
 A prior lowers the logarithm of an acquisition where it expects nothing good, in proportion to its strength, and fades
 with the trials that ended since it was told (Hvarfner et al., piBO: Augmenting Acquisition Functions with User Beliefs
-for Bayesian Optimization, ICLR 2022, equation 6). Beside that every prior stands trial: where what it warns of does
-better than what it recommends, it loses its weight (`Evidence`).
+for Bayesian Optimization, ICLR 2022: the acquisition times the prior to a power that falls with the trials). Beside
+that every prior stands trial: where what it warns of does better than what it recommends, it loses its weight
+(`Evidence`).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Runs:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.losses))
+        return sum(self.losses) / len(self.losses)
 
     @property
     def differ(self) -> bool:

@@ -28,7 +28,6 @@ from tunewright.engines.types import Objective, State
 from tunewright.plugins import registry
 from tunewright.prompts.text import plain
 
-ENDED = [state for state in State if state.finished]
 MAX_WORDS = 2_000  # characters of one text in `why`
 
 
@@ -143,7 +142,8 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         curves = {t.number: view.curve(t.number) for t in trials}
         verified = view.verifications()
         failing = view.failing() if counts.get(State.FAILED) else []
-        evidence, flat, spent = standing(view), _plateau(view), worth(view)
+        everything = view.trials()
+        evidence, flat, spent = standing(view, everything), _plateau(view, everything), worth(view, everything)
         resting = rest(view)
     record = view.record
     if as_json:
@@ -180,17 +180,18 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
 
 def summary(view: StudyView) -> list[str]:
     """What to think of a run's end: whether there is a winner, whether more of the same pays, what advice cost."""
-    evidence, flat, resting = standing(view), _plateau(view), rest(view)
+    trials = view.trials()
+    evidence, flat, resting = standing(view, trials), _plateau(view, trials), rest(view)
     told = [evidence.told] if evidence else []
     told += [f"A plateau: {flat}; {flat.advice}."] if flat else []
-    told += [f"Advice from {one}." for one in worth(view) if one.usd != 0]
+    told += [f"Advice from {one}." for one in worth(view, trials) if one.usd != 0]
     return [plain(words, MAX_WORDS) for words in told + ([resting] if resting else [])]
 
 
-def _plateau(view: StudyView) -> Plateau | None:
+def _plateau(view: StudyView, trials: Sequence[TrialRecord]) -> Plateau | None:
     if len(view.objectives) > 1:
         return None
-    ended = [fitted for r in view.store.trials(view.record.id, states=ENDED) if (fitted := view.fit(r)) is not None]
+    ended = [fitted for r in trials if r.state.finished and (fitted := view.fit(r)) is not None]
     return plateau(view, ended, at_border(view, ended))
 
 
