@@ -65,7 +65,8 @@ def effects(space: Space, units: np.ndarray, rank: np.ndarray) -> list[dict[str,
     """How the relative rank varies with each parameter, strongest first.
 
     units: (n, n_parameters); rank: (n,). `strength` is the share of the rank's variance between groups, less what
-    chance alone would give (epsilon squared, Kelley 1935); `trend` is Spearman's correlation with the loss and
+    chance alone would give (epsilon squared, Kelley 1935), and `chance` its standard deviation were there no effect
+    (from eta squared, a beta variable for normal ranks); `trend` is Spearman's correlation with the loss and
     `error` its standard error under independence, 1 / sqrt(n - 1). A group's `rank` is its mean, in percent, with
     `error` from the spread within all groups.
     """
@@ -122,6 +123,7 @@ def _effect(
         "name": name,
         "n": n,
         "strength": round(max(0.0, (between - (k - 1) * within) / total), 3),
+        "chance": round(math.sqrt(2 * (k - 1) / ((n - k) * (n + 1))), 3),
         "trend": None if trend is None or math.isnan(trend) else round(trend, 2),
         "error": round(1 / math.sqrt(n - 1), 2),
         "groups": [

@@ -127,7 +127,7 @@ def _history(facts: Facts, room: _Room) -> str:
         (_failure(row, base, order) for row in facts["trials"] if row["state"] == "failed"), 330, "Failures, by reason:"
     )
     failing = room.take((f"- {expression(words)}" for words in facts["failing"]), 150, FAILING)
-    effects = room.take(map(_effect, facts["effects"][:10]), 520, EFFECTS)
+    effects = _effects(room, facts["effects"])
     curves = room.take(_curves(facts), 330, "Curves, as step:value:")
     kept |= _fitting(room, rest, said)
     untested = room.take(map(_untested, facts["untested"]), 200, "Never tried:")
@@ -288,6 +288,20 @@ def _failure(row: Facts, base: Facts, order: Sequence[str]) -> str:
 def _range(entry: Facts) -> str:
     low, high = value_text(entry["low"]), value_text(entry["high"])
     return f"{name_text(entry['name'])}={low}" if low == high else f"{name_text(entry['name'])} {low} to {high}"
+
+
+def _effects(room: _Room, found: Sequence[Facts]) -> list[str]:
+    """Those that chance does not explain, then the names of the others."""
+    clear = [effect for effect in found if _beyond_chance(effect)]
+    lines = room.take(map(_effect, clear[:10]), 520, EFFECTS)
+    if vague := [name_text(effect["name"]) for effect in found if effect not in clear]:
+        lines += room.take([f"No effect beyond chance so far: {cut(', '.join(vague), 300)}."], 120)
+    return lines
+
+
+def _beyond_chance(effect: Facts) -> bool:
+    leans = effect["trend"] is not None and abs(effect["trend"]) > 2 * effect["error"]
+    return leans or bool(effect["strength"] > 2 * effect["chance"])
 
 
 def _effect(effect: Facts) -> str:

@@ -136,6 +136,14 @@ def test_the_planted_effect_is_the_strongest_and_noise_is_not_an_effect() -> Non
     assert all(e["strength"] < 0.1 for e in found if e["name"] in ("lr", "batch", "layers", "momentum"))
 
 
+def test_what_chance_explains_is_only_named() -> None:
+    space = Space({name: Float(0, 1) for name in ("matters", "idle")})
+    trials = [trial(i, {"matters": i / 29, "idle": 13 * i % 30 / 29}, float(i)) for i in range(30)]
+    text = history(trials, space)
+    assert "- matters: trend +1.00" in text and "- idle: trend" not in text
+    assert "No effect beyond chance so far: idle." in text
+
+
 def test_the_trend_has_the_sign_of_the_loss() -> None:
     trials = [trial(i, BASE | {"lr": 10.0 ** (-5 + i / 10)}, 100.0 - i) for i in range(40)]
     (effect,) = [e for e in facts(trials)["effects"] if e["name"] == "lr"]

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tunewright import prompts
 from tunewright.agent import Agent, Budget, Float
 from tunewright.agent.cli import reading
 from tunewright.agent.testing import FakeAdvisor
@@ -13,6 +14,7 @@ from tunewright.agent.worth import Worth, worth
 from tunewright.plugins.hooks import Completion
 
 SPACE = {"x": Float(0, 1), "y": Float(0, 1)}
+PROMPT = f"propose {prompts.load('propose').version}"
 PRICES = {"fake:m": {"input": 1.0, "output": 4.0}}  # USD for a million tokens
 
 
@@ -51,7 +53,7 @@ def test_tokens_money_and_seconds_for_each_improvement():
     agent = run(None)
     (found,) = worth(agent._view)
     calls = agent._store.calls(agent.study_id)
-    assert found.advisor == "fake:m, propose v2" and found.calls == len(calls)
+    assert found.advisor == f"fake:m, {PROMPT}" and found.calls == len(calls)
     assert found.tokens == 1_250 * len(calls)
     assert found.usd == pytest.approx(len(calls) * (1_000 * 1.0 + 250 * 4.0) / 1e6)
     assert found.improvements == 1 and found.gain > 0
@@ -71,7 +73,7 @@ def test_two_models_of_one_study_are_told_apart(tmp_path):
     run(tmp_path / "s.db").close()
     agent = run(tmp_path / "s.db", model="other")
     found = worth(agent._view)
-    assert [one.advisor for one in found] == ["fake:m, propose v2", "fake:other, propose v2"]
+    assert [one.advisor for one in found] == [f"fake:m, {PROMPT}", f"fake:other, {PROMPT}"]
     assert sum(one.calls for one in found) == len(agent._store.calls(agent.study_id))
     assert sum(one.trials for one in found) == sum(t.source == "advisor" for t in agent.trials)
 
@@ -80,10 +82,10 @@ def test_show_and_why_tell_it(tmp_path, capsys):
     path = tmp_path / "s.db"
     agent = run(path, trials=4)
     advised = next(t for t in agent.trials if t.source == "advisor" and t.number)
-    assert "Worth so far: fake:m, propose v2: " in str(agent.why(advised))
+    assert f"Worth so far: fake:m, {PROMPT}: " in str(agent.why(advised))
     agent.close()
     reading.show(path, None, 5, "number", False)
-    assert "fake:m, propose v2: " in " ".join(capsys.readouterr().out.split())
+    assert f"fake:m, {PROMPT}: " in " ".join(capsys.readouterr().out.split())
     reading.show(path, None, 5, "number", True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["advice"][0]["improvements"] == 1 and shown["advice_rests"] is None
