@@ -63,6 +63,10 @@ IN_WORDS = {
     "gate": "the engine's model expects less of it than of the better part of its own candidates",
     "distance": "too close to a configuration that was tried or runs",
     "failure region": "too close to trials that failed",
+    "rejected": "it failed a check",
+    "displaced": "it passed every check, but the engine's model rated another of yours higher",
+    "open": "there was no place for it before the engine had a model",
+    "expired": "there was no place for it before the engine had a model",
 }
 
 T = TypeVar("T")
@@ -241,7 +245,7 @@ class AdviceDesk:
             curves=curves,
             diagnoses=diagnoses,
             failing=[str(one) for one in history.failing()],
-            rejected=self._rejected(),
+            rejected=self._untried(),
             notes=self.view.record.config.get("notes", ()),
         )
         static, changing = render(facts)
@@ -305,18 +309,20 @@ class AdviceDesk:
             reason="schema: " + "; ".join(candidate.problems) if candidate.problems else None,
         )
 
-    def _rejected(self) -> list[ProposalRecord]:
-        """The candidates that the last call's answer lost to a check: they are told to the advisor once."""
+    def _untried(self) -> list[ProposalRecord]:
+        """The candidates of the last answer that got no trial, each with the reason: the advisor is told once."""
         if self.last_asked is None:
             return []
         lost = self._store.proposals(self._study_id, self.last_asked)
-        return [replace(p, reason=_told(p.reason)) for p in lost if p.by == "advisor" and p.status == "rejected"]
+        return [replace(p, reason=_told(p)) for p in lost if p.by == "advisor" and p.status in IN_WORDS]
 
 
-def _told(reason: str | None) -> str | None:
-    """A check's outcome in words that say what to change: its number means nothing without the engine's scale."""
-    check, _, found = (reason or "").partition(": ")
-    return IN_WORDS[check] if check in IN_WORDS and not found.endswith(" trials") else reason
+def _told(lost: ProposalRecord) -> str | None:
+    """In words that say what to change: the number of a check means nothing without the engine's scale."""
+    if lost.status != "rejected":
+        return IN_WORDS[lost.status]
+    check, _, found = (lost.reason or "").partition(": ")
+    return IN_WORDS[check] if check in IN_WORDS and not found.endswith(" trials") else lost.reason
 
 
 class _Ledger:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.agent.beliefs import statement
-from tunewright.agent.digest_text import curve_line, trial_line
+from tunewright.agent.digest_lines import curve_line, trial_line
 from tunewright.agent.digest_words import cut, name, safe, tokens
 from tunewright.agent.readings import words
 from tunewright.agent.records import Curve, TrialRecord

@@ -19,9 +19,10 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Fidelity, Objective, Params, State
 from tunewright.prompts.text import plain
 
-BEST, RECENT, DIVERSE, FAILED, LIVE, CURVES = 10, 4, 6, 4, 8, 3
+BEST, RECENT, DIVERSE, FAILED, LIVE = 10, 4, 6, 4, 8
 CELLS = 2_000  # parameter values turned into numbers for one purpose: the time limit of a long study
 MIN_SAMPLE, MAX_COMMON = 80, 20
+LEADERS = 5  # the best trials, of which is said what they have in common
 MAX_TASK, MAX_ERROR, MAX_NOTE, NOTES = 1_200, 160, 240, 4
 MAX_DATA = 20  # facts about the data
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
@@ -69,7 +70,7 @@ def build(
     trials; `seeding`: whether candidates get trials without passing the engine's model; `noise` is a model's estimate
     of the standard deviation between equal runs, which repeats overrule; `curves` and `diagnoses` (words about a
     curve) go by trial number, for the trials worth showing; `failing` says where trials fail, in words; `rejected` is
-    the last advice that was turned down, to be said once.
+    what of the last advice was not tried, to be said once.
 
     Keys an advisor may rely on: task, data, objectives, wanted, budget_left, n_trials (finished), failed (how many of
     them), default (parameters), default_value, best, and trials: the selected ones, best first, failed ones last,
@@ -79,6 +80,7 @@ def build(
     ended, live = _split(trials)
     history = _History(space, objectives, ended)
     rows = history.rows()
+    latest = list((diagnoses or {}).items())[-digest_stats.CURVES :]
     shown = next((t for t in ended[:LIVE] if t.source == "default" and t.values is not None), None)
     return {
         "task": plain(task, MAX_TASK) if task else None,
@@ -103,11 +105,10 @@ def build(
         "ties": history.ties(),
         "lead": history.lead(),
         "effects": history.effects(),
+        "shared": history.shared(),
         "untested": history.untested(),
-        "curves": _curves(curves or {}, objectives, [row["number"] for row in rows]),
-        "diagnoses": [
-            {"number": n, "text": plain(text, MAX_NOTE)} for n, text in list((diagnoses or {}).items())[-CURVES:]
-        ],
+        "curves": digest_stats.curve_points(curves or {}, objectives, [row["number"] for row in rows]),
+        "diagnoses": [{"number": n, "text": plain(text, MAX_NOTE)} for n, text in latest],
         "running": [{"number": t.number} | place(space, space.free(t.params)) for t in live[-LIVE:]],
         "engine": None if engine is None else _engine(space, engine),
         "rejected": [
@@ -178,7 +179,7 @@ class _History:
         self.partial = ~whole | (self.levels < top)
         self.order = np.lexsort((self.loss, self.partial))
         self._size = max(MIN_SAMPLE, CELLS // len(space.names))
-        self.sample = _spread(len(finished), self._size)
+        self.sample = digest_stats.spread(len(finished), self._size)
         self.units = self._encode([finished[i] for i in self.sample])
 
     def _encode(self, records: Sequence[TrialRecord]) -> np.ndarray:
@@ -210,7 +211,7 @@ class _History:
 
     def _diverse(self, chosen: Sequence[int]) -> list[int]:
         """Farthest-first: each next trial is the one whose nearest shown trial is farthest (Gonzalez 1985)."""
-        pool = _spread(len(self.measured), self._size // 4)
+        pool = digest_stats.spread(len(self.measured), self._size // 4)
         if not len(pool):
             return []
         units = np.nan_to_num(self._encode([self.measured[i] for i in pool]), nan=-0.5)
@@ -246,7 +247,7 @@ class _History:
     def _common(self, group: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         """Where failures of one reason lie together and good trials do not."""
         good = self._place[self.sample] >= 0
-        units = self._encode([group[i] for i in _spread(len(group), MAX_COMMON)])
+        units = self._encode([group[i] for i in digest_stats.spread(len(group), MAX_COMMON)])
         return digest_stats.common(self.space, units, self.units[good])
 
     def _row(self, t: TrialRecord, shown_as: str, index: int | None = None) -> dict[str, Any]:
@@ -274,8 +275,9 @@ class _History:
         """How many trials have finished since the best one."""
         return len(self.finished) - 1 - int(self._at[self.order[0]]) if len(self.order) else None
 
-    def advised(self) -> dict[str, int] | None:
-        """How many trials were advised, how many of them failed and how many were the best so far when they ended."""
+    def advised(self) -> dict[str, Any] | None:
+        """How many trials were advised, how many of them failed, how many were the best so far when they ended, and
+        whether the first with a value was one of them, which had none to beat."""
         tried = np.array([t.source == "advisor" for t in self.finished], dtype=bool)
         if not tried.any():
             return None
@@ -283,7 +285,8 @@ class _History:
         before = np.minimum.accumulate(np.concatenate(([np.inf], comparable)))[:-1]
         better = (comparable < before) & tried[self._at] & np.isfinite(before)
         failed = int((tried & (self._place < 0)).sum())
-        return {"tried": int(tried.sum()), "failed": failed, "improved": int(better.sum())}
+        first = bool(tried[self._at[:1]].any())
+        return {"tried": int(tried.sum()), "failed": failed, "improved": int(better.sum()), "first": first}
 
     def effects(self) -> list[dict[str, Any]]:
         rank = digest_stats.relative_ranks(self.loss, self.levels)
@@ -294,6 +297,14 @@ class _History:
         found = digest_stats.effects(self.space, self.units, y)
         found += digest_stats.quantity_effects(configs, y, self.space.names)
         return sorted(found, key=lambda e: -e["strength"])
+
+    def shared(self) -> list[dict[str, Any]]:
+        """Of the best LEADERS of at least twice as many comparable trials."""
+        leaders = [self.measured[i] for i in self.order[:LEADERS]]
+        if int((~self.partial).sum()) < 2 * LEADERS:
+            return []
+        good = self._place[self.sample] >= 0
+        return digest_stats.shared(self.space, self._encode(leaders), self.units[good])
 
     def untested(self) -> list[dict[str, Any]]:
         if len(self.finished) < 4:
@@ -325,13 +336,6 @@ class _History:
             return 0
         best = self.loss[self.order[0]]
         return int((np.abs(self.loss - best) <= RESOLVED * max(1.0, abs(best))).sum(where=~self.partial))
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    """At most `most` indices below n, evenly spaced, the last one among them."""
-    if n <= most:
-        return np.arange(n)
-    return np.linspace(0, n - 1, most).round().astype(int)
 
 
 def place(space: Space, params: Params) -> dict[str, Any]:
@@ -366,28 +370,3 @@ def _ends(error: str) -> str:
     """What `_reason` reads of a long error."""
     size = 4 * MAX_ERROR
     return error if len(error) <= 2 * size else error[:size] + error[-size:]
-
-
-def _curves(
-    curves: Mapping[int, Sequence[Curve]], objectives: Sequence[Objective], shown: Sequence[int]
-) -> list[dict[str, Any]]:
-    """A few points of the curves of shown trials, best first: the ends, the best, and some between."""
-    out = []
-    for number in sorted(curves, key=lambda n: shown.index(n) if n in shown else len(shown))[:CURVES]:
-        for curve in curves[number][:3]:
-            if not curve.steps:
-                continue
-            picked = {int(i) for i in _spread(len(curve.steps), 6)}
-            y = np.array(curve.values, dtype=float)
-            for o in objectives:
-                if o.name == curve.metric and np.isfinite(y).any():
-                    picked.add(
-                        int(
-                            np.nanargmin(np.where(np.isfinite(y), y * (1 if o.direction == "minimize" else -1), np.nan))
-                        )
-                    )
-            points = [
-                [curve.steps[i], curve.values[i] if math.isfinite(curve.values[i]) else None] for i in sorted(picked)
-            ]
-            out.append({"number": number, "metric": plain(curve.metric, 40), "points": points})
-    return out

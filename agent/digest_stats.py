@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.agent.records import Curve
 from tunewright.engines.parameters import Categorical, Float, Int
 from tunewright.engines.space import Space
+from tunewright.engines.types import Objective
+from tunewright.prompts.text import plain
 
+CURVES = 3  # trials whose curves are shown
 MIN_TRIALS = 6  # fewer say nothing about an effect
 FEW_VALUES = 6  # a parameter with at most so many values is read value by value
 BINS = 4
 MIN_GAP = 0.25  # of a parameter's scale
 MIN_ALIKE, ALIKE_WIDTH, ALIKE_SHARE = 3, 0.4, 0.25  # failures, part of the scale, share of the good trials there
+SHARED_WIDTH, SHARED_INSIDE = 0.25, 0.7  # part of the scale that the best share, most of all trials that lie there
 
 Row = Mapping[str, Any]
 
@@ -243,6 +248,25 @@ def common(space: Space, failed: np.ndarray, good: np.ndarray) -> list[dict[str,
     return [entry for *_, entry in sorted(out, key=lambda item: item[:2])[:3]]
 
 
+def shared(space: Space, best: np.ndarray, every: np.ndarray) -> list[dict[str, Any]]:
+    """Parameters in which the best trials lie together although all trials do not, the closest together first.
+
+    best: (m, n_parameters); every: (n, n_parameters), the best among them.
+    """
+    out = []
+    for name, parameter, top, column in zip(space.names, space.parameters.values(), best.T, every.T, strict=True):
+        if np.isnan(top).any():
+            continue
+        low, high = float(top.min()), float(top.max())
+        with np.errstate(invalid="ignore"):
+            inside = float(((column >= low) & (column <= high)).sum() / max(1, (~np.isnan(column)).sum()))
+        narrow = low == high if isinstance(parameter, Categorical) or few(parameter) else high - low <= SHARED_WIDTH
+        if narrow and inside <= SHARED_INSIDE:
+            entry = {"name": name, "low": parameter.from_unit(low), "high": parameter.from_unit(high)}
+            out.append((inside, entry))
+    return [entry for _, entry in sorted(out, key=lambda item: item[0])]
+
+
 def noise(configs: Sequence[Row], losses: Sequence[float], levels: Sequence[float]) -> dict[str, Any] | None:
     """The pooled standard deviation of trials that repeat a configuration at the same fidelity; None without any."""
     groups: dict[Any, list[float]] = {}
@@ -254,3 +278,35 @@ def noise(configs: Sequence[Row], losses: Sequence[float], levels: Sequence[floa
         return None
     squares = sum((x - sum(g) / len(g)) ** 2 for g in repeated for x in g)
     return {"std": math.sqrt(squares / free), "repeats": free, "configurations": len(repeated)}
+
+
+def spread(n: int, most: int) -> np.ndarray:
+    """At most `most` indices below n, evenly spaced, the last one among them."""
+    if n <= most:
+        return np.arange(n)
+    return np.linspace(0, n - 1, most).round().astype(int)
+
+
+def curve_points(
+    curves: Mapping[int, Sequence[Curve]], objectives: Sequence[Objective], shown: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A few points of the curves of shown trials, best first: the ends, the best, and some between."""
+    out = []
+    for number in sorted(curves, key=lambda n: shown.index(n) if n in shown else len(shown))[:CURVES]:
+        for curve in curves[number][:3]:
+            if not curve.steps:
+                continue
+            picked = {int(i) for i in spread(len(curve.steps), 6)}
+            y = np.array(curve.values, dtype=float)
+            for o in objectives:
+                if o.name == curve.metric and np.isfinite(y).any():
+                    picked.add(
+                        int(
+                            np.nanargmin(np.where(np.isfinite(y), y * (1 if o.direction == "minimize" else -1), np.nan))
+                        )
+                    )
+            points = [
+                [curve.steps[i], curve.values[i] if math.isfinite(curve.values[i]) else None] for i in sorted(picked)
+            ]
+            out.append({"number": number, "metric": plain(curve.metric, 40), "points": points})
+    return out

@@ -10,7 +10,7 @@ from tunewright.agent import digest
 from tunewright.agent.digest_text import render
 from tunewright.agent.favoured import favoured
 from tunewright.agent.records import Curve, ProposalRecord
-from tunewright.engines import Derived, Fidelity, Float, Int, Objective, Space, State
+from tunewright.engines import Categorical, Derived, Fidelity, Float, Int, Objective, Space, State
 from tunewright.plugins.hooks import Source
 
 
@@ -281,9 +281,32 @@ def test_the_record_of_earlier_advice_is_told() -> None:
         for i, (v, s) in enumerate(zip([5.0, 4.0, 4.5, 3.0, 2.0], sources, strict=True))
     ]
     trials.append(trial(9, BASE | {"lr": 0.1}, error="boom", source="advisor"))
-    assert facts(trials)["advised"] == {"tried": 4, "failed": 1, "improved": 2}
+    assert facts(trials)["advised"] == {"tried": 4, "failed": 1, "improved": 2, "first": False}
     assert "Of your candidates 4 were tried, 1 failed; 2 beat all trials before." in history(trials)
     assert facts(trials[:1])["advised"] is None
+    opened = [trial(0, BASE, 5.0, source="advisor"), *trials[1:3]]
+    assert "; one had no trial before it to beat, 1 of the others beat all trials before." in history(opened)
+
+
+def test_what_the_best_trials_share_is_told() -> None:
+    space = Space({"lr": Float(1e-5, 1.0, log=True), "idle": Float(0, 1), "opt": Categorical(["sgd", "adam"])})
+    trials = [
+        trial(
+            i,
+            {"lr": 10.0 ** -(i % 5), "idle": 7 * i % 20 / 20, "opt": "adam" if i % 5 == 3 else "sgd"},
+            float(i % 5 != 3),
+        )
+        for i in range(25)
+    ]
+    assert 'The 5 best trials have in common: lr=0.001, opt="adam".' in history(trials, space)
+    assert facts(trials[:9], space)["shared"] == []  # too few to be the best of
+
+
+def test_a_value_tried_once_is_named_and_no_evidence() -> None:
+    space = Space({"opt": Categorical(["a", "b", "c"]), "x": Float(0, 1)})
+    trials = [trial(i, {"opt": "ab"[i % 2], "x": i / 12}, float(i % 2)) for i in range(12)]
+    trials.append(trial(12, {"opt": "c", "x": 0.5}, 0.5))
+    assert '- opt: "a": 21±0 (6), "b": 79±0 (6), tried once: "c"' in history(trials, space)
 
 
 def test_the_engines_view_of_each_parameter() -> None:
@@ -303,4 +326,4 @@ def test_a_reader_who_is_nobodys_advisor_is_asked_for_nothing() -> None:
     trials = [*study(12), trial(12, BASE, 0.5, source="advisor")]
     words = history(trials, wanted=0)
     assert words.endswith("</data>") and "(advised)" in words and "your" not in words
-    assert "Each that passes the checks gets one of the first trials" in history([], wanted=2, seeding=True)
+    assert "Those that pass the checks get trials, in your order" in history([], wanted=2, seeding=True)
