@@ -110,7 +110,7 @@ def build(
         "curves": digest_stats.curve_points(curves or {}, objectives, [row["number"] for row in rows]),
         "diagnoses": [{"number": n, "text": plain(text, MAX_NOTE)} for n, text in latest],
         "running": [{"number": t.number} | place(space, space.free(t.params)) for t in live[-LIVE:]],
-        "engine": None if engine is None else _engine(space, engine),
+        "engine": None if engine is None else _engine(space, engine) | {"products": history.products(engine.params)},
         "rejected": [
             {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE)}
             for p in rejected[-3:]
@@ -266,8 +266,12 @@ class _History:
         if index is not None and len(self.objectives) > 1:
             worse = np.any(self.losses < self.losses[index], axis=1) & np.all(self.losses <= self.losses[index], axis=1)
             row["pareto"] = not bool(worse.any())
-        products = {q.name: q.compute(free) for q in self.quantities}
-        return row | place(self.space, free) | {"products": {k: v for k, v in products.items() if v is not None}}
+        return row | place(self.space, free) | {"products": self.products(free)}
+
+    def products(self, params: Params | None) -> dict[str, float]:
+        """What several parameters make up together, as far as they are there."""
+        made = {q.name: q.compute(params or {}) for q in self.quantities}
+        return {name: value for name, value in made.items() if value is not None}
 
     # ---------------------------------------------------------------- statistics
 

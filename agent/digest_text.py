@@ -158,10 +158,11 @@ def _state(facts: Facts) -> list[str]:
         failures = f", {told['failed']} failed" if told["failed"] else ""
         whose = "your" if facts["wanted"] else "the advisor's"
         tried = "1 was tried" if told["tried"] == 1 else f"{told['tried']} were tried"
-        beat = f"{told['improved']} beat all trials before"
-        if told["first"]:
-            beat = f"one had no trial before it to beat, {told['improved']} of the others beat all trials before"
-        lines.append(f"Of {whose} candidates {tried}{failures}; {beat}.")
+        which = " (the study's first trial is one)" if told["first"] else ""
+        others = " of the others" if told["first"] else ""
+        lines.append(
+            f"Of {whose} candidates {tried}{which}{failures}; {told['improved']}{others} beat all trials before."
+        )
     if facts["default_value"] is not None:
         reached = f"reached {metric} {number(facts['default_value'])}"
         lines.append(f"The starting configuration (#0: defaults, the middle where there is none) {reached}.")
@@ -212,8 +213,10 @@ def _effects(room: _Room, found: Sequence[Facts]) -> list[str]:
     lines = room.take(map(digest_lines.effect_line, clear[:10]), 520, EFFECTS)
     vague = [name_text(e["name"]) for e in found if e not in clear and digest_lines.compared(e)]
     if vague:
-        words = f": {cut(', '.join(vague), 300)}" if clear else ", of no parameter"
-        lines += room.take([f"No effect beyond chance so far{words}."], 120)
+        words = "No parameter has an effect beyond chance so far."
+        if clear:
+            words = f"No effect beyond chance so far: {cut(', '.join(vague), 300)}."
+        lines += room.take([words], 120)
     return lines
 
 
@@ -231,6 +234,8 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     if engine["mean"] is not None:
         spread = f" (uncertain by ± {number(engine['std'], 2)})" if engine["std"] is not None else ""
         ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}."
+    made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())
+    ends = (f" ({made})" if made else "") + ends
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "
     sizes = (900, MAX_CELLS_TEXT)  # all of it where names are short
     said = (start + digest_lines.cells(engine, {}, (), 24, size) + ends for size in sizes)
@@ -249,7 +254,7 @@ def _request(facts: Facts) -> str:
         return ""
     fate = (
         "Those that pass the checks get trials, in your order, between the engine's own first points, while they do "
-        "well and it has no model; the last may find no place."
+        "well and it has no model: that is often time for two or three of them."
         if facts["seeding"]
         else "At most one gets the next trial: the one that the engine's model rates highest, if it passes every check."
     )

@@ -285,7 +285,7 @@ def test_the_record_of_earlier_advice_is_told() -> None:
     assert "Of your candidates 4 were tried, 1 failed; 2 beat all trials before." in history(trials)
     assert facts(trials[:1])["advised"] is None
     opened = [trial(0, BASE, 5.0, source="advisor"), *trials[1:3]]
-    assert "; one had no trial before it to beat, 1 of the others beat all trials before." in history(opened)
+    assert "3 were tried (the study's first trial is one); 1 of the others beat all trials before." in history(opened)
 
 
 def test_what_the_best_trials_share_is_told() -> None:
