@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,16 @@ class _Chat:
         self._screen = _Paper()
 
     def converse(self) -> None:
-        with ThreadPoolExecutor(1) as pool:  # LangChain takes a second to load; there is something to read meanwhile
+        self._bench.on_end = self._run_ended
+        with ThreadPoolExecutor(1) as pool:  # LangChain takes a second to load; people read and type meanwhile
             attached = pool.submit(self._attach)
             self._greet()
-            self._session.talker = attached.result()
-        self._bench.on_end = self._run_ended
+            if not sys.stdin.isatty():
+                attached.result()
+            attached.add_done_callback(self._attached)
+            self._talk(attached)
+
+    def _talk(self, attached: Future[Talker]) -> None:
         while True:
             try:
                 text = self._line().strip()
@@ -156,6 +161,7 @@ class _Chat:
                 return
             if text.lower() in QUIT:
                 return
+            self._session.talker = attached.result()
             if text.lower() == "again":
                 text = self._session.unanswered() or ""
                 if not text:
@@ -168,6 +174,11 @@ class _Chat:
             return self._grammar
         made: Talker = registry.load("talkers", "langchain")(self._model, self._bench)
         return made
+
+    def _attached(self, attached: Future[Talker]) -> None:
+        """A model that cannot be had is told while the person still types; the next line ends the chat with it."""
+        if error := attached.exception():
+            self._notice(plain(error, 500))
 
     def _answer(self, text: str) -> None:
         slash = text.startswith("/") and len(text) > 1
@@ -215,7 +226,10 @@ class _Chat:
         told = f"{run.ended} of {render.count(run.trials, 'trial')} ended"
         told += f"; best so far: trial {best.number}, {best.value:.6g}" if best is not None else ""
         told += f"; trouble: {run.trouble}" if run.trouble else ""
-        text = f"[the run is over: {plain(told, 500)}]"
+        self._notice(f"[the run is over: {plain(told, 500)}]")
+
+    def _notice(self, text: str) -> None:
+        """From another thread; what is being typed stays."""
         if self._at_prompt:
             import readline
 

@@ -34,6 +34,7 @@ from tunewright.agent.workbench import Workbench
 from tunewright.engines.errors import TunewrightError
 from tunewright.plugins.chat.books import Books, contents
 from tunewright.plugins.chat.models import chat_model, completion, failure, price_of_chat
+from tunewright.plugins.chat.rehearsal import rehearse
 from tunewright.plugins.chat.tools import closed, error_text, fenced, remote_tools
 from tunewright.prompts import load
 
@@ -56,28 +57,33 @@ class ModelTalker:
         tokens = min(int(window) // 2, MOST_TOKENS)
         self.room = tokens * CHARACTERS_PER_TOKEN // 2
         self._prompt = load("chat")
-        system, _ = self._prompt.render(state="", said="")
         self._book = CallBook(bench, self.name, price_of_chat(self.name))
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._books = Books(self._book, self._prompt, self.name)
-        middleware: list[AgentMiddleware[Any, Any, Any]] = [
+        limits: list[AgentMiddleware[Any, Any, Any]] = [
             ModelCallLimitMiddleware(run_limit=MAX_CALLS),
             ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=tokens, keep=3)]),
-            self._books,
         ]
-        self._agent: Any = create_agent(
-            self._model,
-            remote_tools(self._remote),
-            system_prompt=system,
-            middleware=middleware,
-        )
+        tools = remote_tools(self._remote)
+        system, _ = self._prompt.render(state="", said="")
+
+        def agent_of(model: BaseChatModel, *middleware: AgentMiddleware[Any, Any, Any]) -> Any:
+            return create_agent(model, tools, system_prompt=system, middleware=[*limits, *middleware])
+
+        self._agent = agent_of(self._model, self._books)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="tunewright-model", daemon=True).start()
+        self._ready = asyncio.run_coroutine_threadsafe(rehearse(agent_of), self._loop)
 
     # ------------------------------------------------------------------------------------------ an answer
 
+    def ready(self) -> None:
+        """Returns once the first answer was rehearsed; a question before that waits for it."""
+        self._ready.result()
+
     def reply(self, before: Window, text: str, call: CallTool) -> Iterator[str]:
         """Raises AdvisorFailed when the model does not answer, and CapReached."""
+        self.ready()
         inbox = self._inbox = queue.SimpleQueue()
         messages = [*_messages(before.entries), HumanMessage(self._asked(before, text))]
         future = asyncio.run_coroutine_threadsafe(self._answer(messages, inbox), self._loop)
