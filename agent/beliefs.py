@@ -79,18 +79,24 @@ class Belief:
             return self.status
         said = f"{self.status}, weight {self.weight:.2f}"
         if found.won is None:
-            said += "; no trials to compare yet"
+            said += f"; {self._incomparable()}"
         else:
             said += (
                 f"; {found.favoured} trials where it points win {found.won:.0%} of the comparisons with "
                 f"{found.against} elsewhere"
             )
-        if self.proposals:
+        if self.proposals and 0.0 < self.expected < 1.0:
             said += (
                 f"; {self.followed} of {self.proposals} proposals since are where it points "
                 f"({self.expected:.0%} of the space is)"
             )
         return said
+
+    def _incomparable(self) -> str:
+        if self.expected in (0.0, 1.0):
+            part = "all" if self.expected else "nothing"
+            return f"not to be tested: {part} of today's space is where it points, so no trials are left to compare"
+        return "no trials to compare yet"
 
 
 class Beliefs:

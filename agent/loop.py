@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunewright.agent.commands import CommandObjective
 from tunewright.agent.errors import (
     AlreadyObserved,
     AwaitTrials,
@@ -85,6 +86,12 @@ def make_runner(runner: Any, workers: int) -> Runner:
     return made
 
 
+UNSAVED = (
+    "a trial was paused and no checkpoint of it is here: when it goes on, it is trained from its first step again. Save"
+    " to {checkpoint_dir} (TUNEWRIGHT_CHECKPOINT_DIR) at each step, and load from there at the start"
+)
+
+
 class StudyWork:
     """The study as a runner sees it: trials to run, and where their outcomes go. Thread-safe."""
 
@@ -106,7 +113,7 @@ class StudyWork:
         self._until = agent.budget.trials or (None if trials is None else made + trials)
         self._lock = threading.Lock()  # of the two counts
         self._held = 0  # trials of this call that workers are asking for
-        self._over = False
+        self._over = self._warned = False
         self._ended = threading.Event()  # a trial of this run ended since it was last cleared
         self._running: set[int] = set()
 
@@ -227,5 +234,9 @@ class StudyWork:
         points = [point for point in trial.curve if point[0] <= step]
         step, value = points[-1] if points else (0.0, float("nan"))
         verdict = Verdict.PAUSE if isinstance(stop, TrialPaused) else Verdict.STOP
+        if verdict is Verdict.PAUSE and not self._warned and isinstance(self.objective, CommandObjective):
+            self._warned = trial.checkpoint_step is None
+            if self._warned:
+                self.notice(UNSAVED)
         with contextlib.suppress(StudyMoved):  # another process was given it meanwhile
             self._agent._settle(trial, verdict, step, value)

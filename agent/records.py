@@ -54,6 +54,11 @@ class TrialRecord:
     device_seconds: float = 0.0  # the same times the devices that each run held
     purpose: Purpose = "search"  # what is stored is of the search
 
+    @property
+    def chosen_by(self) -> str:
+        """In one word: the engine or the advisor by name; "default" and "queue" for what the user brought."""
+        return self.source if self.proposer == "user" else self.proposer
+
 
 @dataclass(frozen=True, slots=True)
 class VerifyingRun:

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from tunewright.agent import tool_arguments as given_
 from tunewright.agent.beliefs import statement
 from tunewright.agent.cli import export, init, script, study_file
+from tunewright.agent.cli.doctor_file import without_checkpoint
 from tunewright.agent.prices import FREE, price_of
 from tunewright.agent.settings import Budget, completed
 from tunewright.agent.space_words import parameter_words
@@ -41,12 +42,21 @@ def making(bench: Workbench, given: given_.Making) -> str:
     several = " and ".join(f"{o.direction} {o.name}" for o in objectives)
     goal = several or f"{arguments['direction']} {arguments['metric']}"
     lines = [f"make the study {arguments['study']}: {goal}, {_budget_words(arguments['budget'])}"]
-    space = arguments["space"].to_dict()["parameters"]
-    lines += [f"  {name}: {parameter_words(entry)}" for name, entry in space.items()]
+    drafted = study_file.parse(_draft_text(bench, given), file.path).arguments["space"]
+    was = drafted.to_dict()["parameters"]
+    now = arguments["space"].to_dict()["parameters"]
+    for name, entry in now.items():
+        words, before = parameter_words(entry), parameter_words(was[name])
+        lines.append(f"  {name}: {words}" + (f"  (drafted: {before})" if words != before else ""))
+    left = [name for name in was if name not in now]
+    lines += [f"  left out of the draft: {', '.join(left)}"] if left else []
+    if arguments.get("task"):
+        lines.append(f"  about: {plain(arguments['task'], MAX_TEXT)}")
     if arguments.get("scheduler") is not None:
         trained, name = arguments["fidelity"], arguments["scheduler"]
         name = name if isinstance(name, str) else name[0]
-        lines.append(f"  weak trials are stopped early ({name}, {trained.name} {trained.low} to {trained.high})")
+        lines.append(f"  weak trials are paused early ({name}, {trained.name} {trained.low} to {trained.high})")
+        lines += [f"  mind: {found.message}" for found in without_checkpoint(file, [name])]
     lines.append(f"  each trial runs {trainer_words(file, arguments['space'])}")
     if not (bench.folder / _file_name(given)).exists():
         lines.append(f"  {_file_name(given)} is written, which says so")
@@ -69,12 +79,7 @@ def planned(bench: Workbench, given: given_.Making) -> str:
     """The text of the study file that is asked for: the script's draft, or an existing file, with the changes."""
     import yaml
 
-    source = bench.inside(given.file)
-    if _is_study_file(bench, given):
-        study_file.read(source)  # what is wrong is told in its own terms
-        text = source.read_text(encoding="utf-8")
-    else:
-        text = init.from_script(script.read(source), bench.folder)
+    text, source = _draft_text(bench, given), bench.inside(given.file)
     data = yaml.safe_load(text)
     changed = dict(data)
     if given.name or not _is_study_file(bench, given):
@@ -93,6 +98,15 @@ def planned(bench: Workbench, given: given_.Making) -> str:
         most = changed.pop("fidelity")["max"]
         changed["command"] = [str(most) if word == "{fidelity}" else word for word in changed["command"]]
     return text if changed == data else yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
+
+
+def _draft_text(bench: Workbench, given: given_.Making) -> str:
+    """The study file before any change: the script's draft, or the file that is there."""
+    source = bench.inside(given.file)
+    if not _is_study_file(bench, given):
+        return init.from_script(script.read(source), bench.folder)
+    study_file.read(source)  # what is wrong is told in its own terms
+    return source.read_text(encoding="utf-8")
 
 
 def _merge(data: dict[str, Any], parameters: given_.Parameters) -> None:

@@ -5,6 +5,7 @@ Texts in it that came from trials, logs, notes or models are data and are cut to
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any, NotRequired
@@ -14,8 +15,10 @@ from typing_extensions import TypedDict
 from tunewright.agent import tool_arguments as given_
 from tunewright.agent.agent import Agent
 from tunewright.agent.beliefs import statement
-from tunewright.agent.cli import init, script
-from tunewright.agent.doctor import examine_study
+from tunewright.agent.cli import init, script, study_file
+from tunewright.agent.cli.doctor_file import without_checkpoint
+from tunewright.agent.doctor import examine_study, worst_first
+from tunewright.agent.halts import halted, meanings
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.redact import redact
 from tunewright.agent.space_words import difference, parameter_words
@@ -55,6 +58,7 @@ class Training(TypedDict):
     ended: int
     going_on: bool
     trouble: NotRequired[str]
+    notices: NotRequired[list[str]]
 
 
 class BeliefFacts(TypedDict):
@@ -77,9 +81,17 @@ class Study(TypedDict):
     scheduler: Any
     budget: dict[str, float]
     trials: dict[str, int]
+    states_mean: NotRequired[dict[str, str]]
     best: Trial | None
     training: Training | None
     left_of_a_broken_off_run: NotRequired[int]
+
+
+class Listing(TypedDict):
+    """`left_out`: how many trials are not in this order, and why."""
+
+    trials: list[Trial]
+    left_out: NotRequired[str]
 
 
 class Comparison(TypedDict):
@@ -148,7 +160,7 @@ def row(agent: Agent, record: TrialRecord) -> Trial:
     values = {o.name: short(v) for o, v in zip(agent.objectives, record.values or (), strict=False)}
     params = {name: short(value) for name, value in record.params.items()}
     found = Trial(
-        number=record.number, state=str(record.state), values=values, params=params, by=record.proposer,
+        number=record.number, state=str(record.state), values=values, params=params, by=record.chosen_by,
         fidelity=record.fidelity,
     )  # fmt: skip
     if not values and (curve := agent.curve(record.number)):
@@ -158,15 +170,21 @@ def row(agent: Agent, record: TrialRecord) -> Trial:
     return found
 
 
-def trials(bench: Workbench, given: given_.Listing) -> list[Trial]:
+def trials(bench: Workbench, given: given_.Listing) -> Listing:
     agent = bench.agent
     if given.sort == "latest":
         records = agent._store.trials(agent.study_id, newest_first=True, limit=given.limit)
-    else:
-        loss = agent.objectives[0].loss
-        ended = [r for r in agent._view.trials() if r.values]
-        records = sorted(ended, key=lambda r: loss(r.values[0]) if r.values else 0.0)[: given.limit]
-    return [row(agent, record) for record in records]
+        return Listing(trials=[row(agent, record) for record in records])
+    loss, everything = agent.objectives[0].loss, agent._view.trials()
+    ended = [r for r in everything if r.values]
+    records = sorted(ended, key=lambda r: loss(r.values[0]) if r.values else 0.0)[: given.limit]
+    found = Listing(trials=[row(agent, record) for record in records])
+    if without := Counter(str(r.state) for r in everything if not r.values):
+        told = ", ".join(f"{n} {state}" for state, n in without.items())
+        found["left_out"] = (
+            f"{told}: no value at the end of training, so no place in this order; sort latest lists them"
+        )
+    return found
 
 
 def trial(bench: Workbench, given: given_.Number) -> TrialInFull:
@@ -176,7 +194,7 @@ def trial(bench: Workbench, given: given_.Number) -> TrialInFull:
     full = TrialInFull(
         **row(bench.agent, record),  # type: ignore[typeddict-item]
         curve=_thinned(curve),
-        ended_because=_ending(bench, record, curve),
+        ended_because=_ending(bench, record),
     )
     if record.resume_from is not None and record.resume_from != record.number:
         full["resumed_from"] = record.resume_from
@@ -197,27 +215,18 @@ def _thinned(curve: list[list[float]]) -> list[list[float]]:
     return [curve[round(i * (len(curve) - 1) / (MAX_POINTS - 1))] for i in range(MAX_POINTS)]
 
 
-def _ending(bench: Workbench, record: TrialRecord, curve: list[list[float]]) -> str:
-    scheduler = (bench.agent.config.get("scheduler") or ["the scheduler"])[0]
-    place = f" ({_place(bench, record, curve[-1][0])})" if curve and str(record.state) in ("stopped", "paused") else ""
-    return {
-        "complete": "it was trained to its end",
-        "stopped": f"{scheduler} ended it at its last report: others did better there{place}",
-        "paused": f"{scheduler} rests it at its last report; it goes on while it is among the best there{place}",
-        "failed": f"it failed: {plain(record.error or 'no reason is known', MAX_TEXT)}",
-        "running": "it trains now",
-        "waiting": "its process ended before it did; it is trained again",
-    }[str(record.state)]
-
-
-def _place(bench: Workbench, record: TrialRecord, step: float) -> str:
-    """How a trial stands among those that reported at the same step: "number 4 of 9 at epoch 3"."""
-    agent = bench.agent
-    loss, unit = agent.objectives[0].loss, (agent.config.get("fidelity") or ["step"])[0]
-    there = {r.number: dict(agent.curve(r.number)).get(step) for r in agent._view.trials()}
-    reached = {number: loss(value) for number, value in there.items() if value is not None}
-    rank = 1 + sum(value < reached[record.number] for value in reached.values())
-    return f"number {rank} of {len(reached)} at {unit} {step:g}"
+def _ending(bench: Workbench, record: TrialRecord) -> str:
+    return (
+        halted(bench.agent._view, record)
+        or {
+            "complete": "it was trained to its end",
+            "stopped": "it was ended early, for good",
+            "paused": "it rests until its scheduler takes it up",
+            "failed": f"it failed: {plain(record.error or 'no reason is known', MAX_TEXT)}",
+            "running": "it trains now",
+            "waiting": "its process ended before it did; it is trained again",
+        }[str(record.state)]
+    )
 
 
 def why(bench: Workbench, given: given_.Number) -> str:
@@ -250,6 +259,8 @@ def study(bench: Workbench, given: given_.Nothing) -> Study:
         trials={str(state): n for state, n in counts.items() if n},
         best=row(agent, best._record) if best else None, training=training(bench),
     )  # fmt: skip
+    if meant := meanings(agent.config, found["trials"]):
+        found["states_mean"] = meant
     if bench.rest and not bench.running:
         found["left_of_a_broken_off_run"] = bench.rest
     return found
@@ -263,6 +274,8 @@ def training(bench: Workbench) -> Training | None:
     found = Training(trials=run.trials, ended=run.ended, going_on=not run.over.is_set())
     if run.trouble:
         found["trouble"] = plain(run.trouble, MAX_TEXT)
+    if run.notices:
+        found["notices"] = [plain(text, 2 * MAX_TEXT) for text in run.notices]
     return found
 
 
@@ -303,6 +316,8 @@ def diagnose(bench: Workbench, given: given_.Number) -> Diagnosis:
 
 def doctor(bench: Workbench, given: given_.Nothing) -> list[Finding]:
     found = examine_study(bench.agent._view, bench.agent.budget)
+    if (file := bench.training_file()) is not None:
+        found = worst_first([*found, *without_checkpoint(file, bench.agent.config.get("scheduler"))])
     return [Finding(code=f.code, severity=f.severity, message=f.message, fix=f.fix) for f in found]
 
 
@@ -345,9 +360,12 @@ def draft(bench: Workbench, given: given_.Script) -> Draft:
     import yaml
 
     found = script.read(bench.inside(given.file))
-    data = yaml.safe_load(init.from_script(found, bench.folder))
+    text = init.from_script(found, bench.folder)
+    data = yaml.safe_load(text)
     searched = data["parameters"]
     doubts = [] if found.metrics else ["no metric was found in the script: ask what it prints"]
+    drafted = study_file.parse(text, bench.folder / given.file)
+    doubts += [doubt.message for doubt in without_checkpoint(drafted, data.get("scheduler") and [data["scheduler"]])]
     return Draft(
         file=given.file,
         about=plain(found.about, 2 * MAX_TEXT),

@@ -12,7 +12,7 @@ from tunewright.agent.freezing import frozen
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.space_words import difference
 from tunewright.agent.view import StudyView
-from tunewright.agent.workbench import Workbench
+from tunewright.agent.workbench import WRITE_SPACE, Workbench
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.parameters import Derived
 from tunewright.engines.space import Space
@@ -107,7 +107,16 @@ def _diff(bench: Workbench, edited: Space) -> str:
     now = StudyView(agent._store, agent._view.record)
     now.space, now._edited = edited, True
     records = agent._view.trials()
-    return "\n".join(["change the space", *(f"  {line}" for line in [*lines, *_that_count(now, records)])])
+    stale = _stale_file(bench, edited)
+    return "\n".join(["change the space", *(f"  {line}" for line in [*lines, *_that_count(now, records), *stale])])
+
+
+def _stale_file(bench: Workbench, edited: Space) -> list[str]:
+    """What to know of the study file, which is the person's and stays as it is."""
+    file = bench.training_file()
+    if file is None or not difference(file.arguments["space"], edited):
+        return []
+    return [f"{file.path.name} is not changed and keeps its space; the study's own counts. {WRITE_SPACE}"]
 
 
 def _that_count(now: StudyView, records: Sequence[TrialRecord]) -> list[str]:
@@ -136,6 +145,7 @@ def _that_count(now: StudyView, records: Sequence[TrialRecord]) -> list[str]:
 def _edit(bench: Workbench, edited: Space) -> list[str]:
     before = bench.agent.space
     lines = bench.agent.edit_space(edited)
-    if lines:
-        bench.undo.append(("space", lambda: bench.agent.edit_space(before)))
-    return lines
+    if not lines:
+        return lines
+    bench.undo.append(("space", lambda: bench.agent.edit_space(before)))
+    return [*lines, *_stale_file(bench, edited)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from tunewright.agent.beliefs import Belief, Beliefs, judge
 from tunewright.agent.failing import FailingRegion, failing
+from tunewright.agent.halts import halted
 from tunewright.agent.readings import reading
 from tunewright.agent.records import REPEAT, StudyRecord, TrialRecord
 from tunewright.agent.store import Store
@@ -111,6 +112,7 @@ class StudyView:
         from tunewright.agent.worth import identity, worth
 
         found = explain(self.store, self.record, number)
+        found = replace(found, ending=halted(self, found.trial))
         if found.calls:
             asked = {identity(call) for call in found.calls}
             found = replace(found, worth=[str(one) for one in worth(self) if one.advisor in asked])

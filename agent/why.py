@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunewright.agent.beliefs import Beliefs, statement
+from tunewright.agent.decided import decided
 from tunewright.agent.readings import reading
 from tunewright.agent.records import CallRecord, ProposalRecord, Resources, StudyRecord, TrialRecord
 from tunewright.agent.store import Event, Store
@@ -35,12 +36,15 @@ class Why:
     beliefs: Sequence[Prior] = ()  # that tilted the engines when it was made
     standing: str | None = None  # of the best trial: whether that is a winner
     worth: Sequence[str] = ()  # what the advisors asked for it have cost and brought so far
+    ending: str | None = None  # of a trial that is paused or was stopped: by what, and whether it goes on
     failing: str | None = None  # of a failed trial: the region of failures that it lies in
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "trial": asdict(self.trial),
             "reason": self.reason,
+            "decided": self.decided,
+            "ending": self.ending,
             "decision": dict(self.decision),
             "engine": asdict(self.engine) if self.engine else None,
             "calls": [asdict(call) for call in self.calls],
@@ -78,6 +82,7 @@ class Why:
             self.chosen,
             *([f"The best so far. {self.standing}"] if self.standing else []),
             *([f"It lies where trials fail: {self.failing}"] if self.failing else []),
+            *([f"Its end: {self.ending}"] if self.ending else []),
             *([f"Training: {'; '.join(self.training)}"] if self.training else []),
             *([f"Curve: {self.curve}"] if self.curve else []),
             *([f"Took: {self.resources}"] if self.resources else []),
@@ -91,7 +96,12 @@ class Why:
         member = self.engine.tags.get("member") if self.engine and trial.source == "engine" else None
         who = f"{trial.proposer}, {member}" if member else trial.proposer
         by = trial.source if trial.proposer in (trial.source, "user") else f"{trial.source} ({who})"
-        return f"Chosen by {by}: {self.reason}"
+        return f"Chosen by {by}: {self.decided}"
+
+    @property
+    def decided(self) -> str:
+        """Why, in plain words."""
+        return decided(self.decision, self.reason)
 
     def _beliefs(self) -> list[str]:
         told = [f"{statement(prior)} ({prior.strength})" for prior in self.beliefs]
@@ -142,12 +152,11 @@ class Why:
         return [f"Fallback: {fault}" for fault in self.decision.get("faults") or []]
 
     def _numbers(self) -> list[str]:
+        """The arbiter's own words and numbers, where plainer ones stand above."""
         numbers = self.decision.get("numbers") or {}
-        return (
-            ["Limits: " + ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in numbers.items())]
-            if numbers
-            else []
-        )
+        told = [self.reason] if self.reason != self.decided else []
+        told += [f"{name.replace('_', ' ')} {_short(value)}" for name, value in numbers.items()]
+        return [f"Details of the decision: {'; '.join(told)}"] if told else []
 
 
 def _check_text(check: Mapping[str, Any]) -> str:
@@ -210,7 +219,7 @@ def _training(events: Sequence[Event], study: StudyRecord) -> list[str]:
         elif event.kind == "trial_resumed":
             words.append(f"went on to {unit} {facts['fidelity']}")
         elif event.kind == "trial_paused":
-            words.append(f"came to rest at {unit} {facts['step']:g} with {facts['result'][0]:.6g}")
+            words.append(f"paused at {unit} {facts['step']:g} with {facts['result'][0]:.6g}")
         elif event.kind == "trial_requeued":
             words.append(f"attempt {facts['attempt'] - 1} was given up: {facts.get('reason', 'it was handed back')}")
         elif event.kind == "trial_finished" and facts.get("step") is not None:

@@ -6,6 +6,7 @@ A bench may also lie empty, before the first study of a folder is made.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from tunewright.agent.errors import BudgetSpent, UnknownStudy
 from tunewright.agent.loop import StudyWork, carry_out, make_runner
 from tunewright.agent.redact import redact
 from tunewright.agent.settings import Budget
+from tunewright.agent.space_words import difference
 from tunewright.agent.store import Store
 from tunewright.agent.trial import Trial
 from tunewright.agent.verification import Evidence
@@ -28,6 +30,8 @@ from tunewright.engines.errors import FixArgument, TunewrightError
 from tunewright.engines.space import Space
 from tunewright.engines.types import State
 
+WRITE_SPACE = "`export wandb` writes today's space as a file"
+LOOK = 1.0  # seconds between two looks of somebody who waits for a run
 MAX_FILES = 50  # of a folder that are looked at
 
 
@@ -45,6 +49,7 @@ class Run:
     seen: set[int] = field(default_factory=set)
     paused: bool = False
     trouble: str | None = None
+    notices: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -57,7 +62,8 @@ class Workbench:
 
     `objective`, or the study file `file`, is what training needs; without either, a study file beside the store that
     names the study is taken. Advisor and engine are those that the study was last worked on with, unless others are
-    given. `on_end` is called in the training thread when a run is over.
+    given. `on_end` is called in the training thread when a run is over; `on_wait`, by whoever waits for one, each
+    second until the waiting is over.
     """
 
     def __init__(
@@ -82,11 +88,18 @@ class Workbench:
         self._run: Run | None = None
         self.rest: int | None = None  # what a run that was paused or broken off had still to do
         self.undo: list[tuple[str, Callable[[], Any]]] = []  # what was changed last, and how to take it back
-        self.notice: str | None = None  # something the person should know about how the study was opened
+        self._notices: list[str] = []
+        self._told: set[str] = set()
         self.on_end: Callable[[Run], None] = lambda run: None
+        self.on_wait: Callable[[Run, bool], None] = lambda run, over: None
         name = self._known(study, asked is not None)
         if name is not None:
             self._open(name, advisor, engine)
+            if asked is not None and (lines := difference(asked.arguments["space"], self.agent.space)):
+                self._notices.append(
+                    f"{asked.path.name} has another space than the study, whose own is searched ({'; '.join(lines)});"
+                    f" {WRITE_SPACE}"
+                )
         elif asked is not None:
             self.make(asked.arguments, asked)
 
@@ -120,7 +133,7 @@ class Workbench:
             settings.advisor_of(given["advisor"])
         except TunewrightError as error:  # its key may be missing here, which must not keep anybody from reading
             kept, given["advisor"] = given["advisor"], "rules"
-            self.notice = f"the advisor {kept} cannot be asked here ({error.message}); the rules advise instead"
+            self._notices.append(f"the advisor {kept} cannot be asked here ({error.message}); the rules advise instead")
         self._reopen({**given, "store": self.path, "study": name})
         if kept is not None:
             self.agent._reconfigure(advisor=kept)
@@ -133,6 +146,11 @@ class Workbench:
         self._agent, self._given = made, given
 
     # ------------------------------------------------------------------------------------------ what lies there
+
+    @property
+    def notice(self) -> str | None:
+        """What the person should know about how the study was opened."""
+        return "; ".join(self._notices) or None
 
     @property
     def has_study(self) -> bool:
@@ -238,10 +256,11 @@ class Workbench:
         """Trains in the background and returns how many trials that will be; see `wanted`."""
         wanted = self.wanted(trials)
         objective, runner, workers = self._trainer(self.training_file())
-        work = StudyWork(self.agent, objective, wanted, None, ((), (self._ended,)), lambda notice: None)
+        work = StudyWork(self.agent, objective, wanted, None, ((), (self._ended,)), self._noticed)
         store, study_id = self.agent._store, self.agent.study_id
         waiting = frozenset(r.number for r in store.trials(study_id, states=(State.WAITING,)))
-        self._run, self.rest = Run(wanted, work, sum(store.count(study_id).values()), waiting), None
+        self._run = Run(wanted, work, sum(store.count(study_id).values()), waiting)
+        self.rest = None
         arguments = (self._run, make_runner(runner, workers))
         threading.Thread(target=self._train, args=arguments, name="tunewright-bench", daemon=True).start()
         return wanted
@@ -282,6 +301,12 @@ class Workbench:
             run.over.set()
             self.on_end(run)
 
+    def _noticed(self, text: str) -> None:
+        """Once on a bench: what was told of one run is not told of the next."""
+        if self._run is not None and text not in self._told:
+            self._told.add(text)
+            self._run.notices.append(text)
+
     def _ended(self, agent: Agent, trial: Trial) -> None:
         if self._run is not None:
             self._run.seen.add(trial.number)
@@ -299,7 +324,16 @@ class Workbench:
 
     def wait(self, seconds: float) -> bool:
         """Until the run is over, at most so long. Whether it is over."""
-        return self._run is None or self._run.over.wait(seconds)
+        if (run := self._run) is None:
+            return True
+        until, over = time.monotonic() + seconds, run.over.is_set()
+        try:
+            while not over and (left := until - time.monotonic()) > 0:
+                self.on_wait(run, False)
+                over = run.over.wait(min(LOOK, left))
+        finally:
+            self.on_wait(run, True)
+        return over
 
     # ------------------------------------------------------------------------------------------ the rest
 

@@ -223,7 +223,9 @@ def _whole(entries: Sequence[Entry]) -> list[Entry]:
 
 def result_text(result: Any) -> str:
     """A tool's result as it is kept and as a model reads it: JSON, or text, without keys and cut to MAX_RESULT."""
-    text = redact(result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str))
+    if not isinstance(result, str):
+        result = json.dumps(result, ensure_ascii=False, default=str, separators=(",", ":"))
+    text = redact(result)
     return text if len(text) <= MAX_RESULT else f"{text[:MAX_RESULT]}… (cut; ask for less)"
 
 

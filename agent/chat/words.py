@@ -35,6 +35,7 @@ def _study(found: Mapping[str, Any]) -> list[str]:
     lines = [f"{found['study']}: {goal}; trials: {counts}" + (f"; budget {cap}" if cap else "")]
     if found["best"]:
         lines.append(f"Best so far: {trial_line(found['best'])}")
+    lines += [f"{state}: {words}" for state, words in found.get("states_mean", {}).items()]
     lines += _training(found["training"]) if found["training"] else []
     if left := found.get("left_of_a_broken_off_run"):
         lines.append(f"A run was broken off with {left} to go; `resume` goes on with it.")
@@ -44,7 +45,8 @@ def _study(found: Mapping[str, Any]) -> list[str]:
 def _training(found: Mapping[str, Any]) -> list[str]:
     state = "Training now" if found["going_on"] else "The run is over"
     lines = [f"{state}: {found['ended']} of {found['trials']} trials ended."]
-    return lines + ([f"Trouble: {found['trouble']}"] if found.get("trouble") else [])
+    lines += [f"Trouble: {found['trouble']}"] if found.get("trouble") else []
+    return lines + [f"Notice: {text}" for text in found.get("notices", ())]
 
 
 def trial_line(row: Mapping[str, Any]) -> str:
@@ -54,6 +56,11 @@ def trial_line(row: Mapping[str, Any]) -> str:
         values = row["state"] + (f" at {last[0]:g} with {last[1]:.6g}" if last else "")
     error = f"  error: {row['error']}" if row.get("error") else ""
     return f"trial {row['number']}: {values}  {values_text(row['params'])}  ({row['by']}){error}"
+
+
+def _trials(found: Mapping[str, Any]) -> list[str]:
+    lines = [trial_line(row) for row in found["trials"]] or ["No trial has a result yet."]
+    return lines + ([f"Left out: {found['left_out']}."] if "left_out" in found else [])
 
 
 def _trial(found: Mapping[str, Any]) -> list[str]:
@@ -120,7 +127,7 @@ def _draft(found: Mapping[str, Any]) -> list[str]:
 _WORDS: Mapping[str, Callable[[Any], list[str]]] = {
     "study": _study,
     "space": _space,
-    "trials": lambda rows: [trial_line(row) for row in rows] or ["No trial has a result yet."],
+    "trials": _trials,
     "trial": _trial,
     "compare": _compare,
     "importance": lambda shares: [f"{name}: {share:.0%}" for name, share in shares.items()],

@@ -16,6 +16,7 @@ import click
 from tunewright.agent.chat.session import GrammarTalker, Session, Talker
 from tunewright.agent.cli import reading, render
 from tunewright.agent.cli.main import EXIT_INTERRUPTED
+from tunewright.agent.cli.waiting import Waiting
 from tunewright.agent.tool_arguments import Nothing
 from tunewright.agent.tool_reading import study as glance
 from tunewright.agent.tools import BY_NAME
@@ -144,7 +145,7 @@ class _Chat:
         self._screen = _Paper()
 
     def converse(self) -> None:
-        self._bench.on_end = self._run_ended
+        self._bench.on_end, self._bench.on_wait = self._run_ended, Waiting(self._bench)
         with ThreadPoolExecutor(1) as pool:  # LangChain takes a second to load; people read and type meanwhile
             attached = pool.submit(self._attach)
             self._greet()

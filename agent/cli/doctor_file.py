@@ -6,7 +6,7 @@ Nothing of the user's is run or imported.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,21 @@ def _engine(file: StudyFile) -> Iterator[Finding]:
     if chosen is None and fidelity is not None and not wrong:
         message = f"fidelity {fidelity.name} is given, but no scheduler: every trial is trained to {fidelity.high}"
         yield Finding("no-scheduler", "note", message, "scheduler: asha, which ends bad trials early; or drop fidelity")
-    if chosen is not None and file.command is not None and not wrong and not file.command.told("checkpoint_dir"):
-        message = f"{chosen.name} lets trials rest and go on, but the command is not given {{checkpoint_dir}}"
-        fix = "give the script {checkpoint_dir} and {fidelity}, or let it read TUNEWRIGHT_CHECKPOINT_DIR and _FIDELITY"
-        yield Finding("no-checkpoint", "note", message, fix)
+    if chosen is not None and not wrong:
+        yield from without_checkpoint(file, chosen.to_config())
+
+
+def without_checkpoint(file: StudyFile, scheduler: Sequence[Any] | None) -> Iterator[Finding]:
+    """`scheduler`: its name and options. A function has its trial, so nothing is known of it here."""
+    if not scheduler or file.command is None or file.command.told("checkpoint_dir"):
+        return
+    message = (
+        f"{scheduler[0]} pauses trials and lets the good ones go on, but the command is not given {{checkpoint_dir}}: a"
+        " script that saves nothing trains from its first step again"
+    )
+    fix = "give the script {checkpoint_dir} and {fidelity}, or let it read TUNEWRIGHT_CHECKPOINT_DIR and _FIDELITY"
+    fix += "; save there at each step, and load from there where a file is"
+    yield Finding("no-checkpoint", "note", message, fix)
 
 
 def _limits(file: StudyFile) -> Iterator[Finding]:

@@ -13,6 +13,9 @@ import click
 from tunewright.agent.cli import render, study_file
 from tunewright.agent.cli.script import EPOCHS, FIXED, Argument, Script, read
 from tunewright.engines.errors import FixArgument, TunewrightError
+from tunewright.prompts.text import plain
+
+MAX_TASK = 300  # characters of what a script says of itself
 
 RATE = re.compile(r"(^|_)(lr|learning_rate|eta0?|step_size)$")
 LOGS = re.compile(r"(^|_)(weight_decay|wd|l2|l1|alpha|lambda|reg|eps|epsilon|tol|c|gamma)$")
@@ -90,6 +93,7 @@ def from_script(script: Script, folder: Path) -> str:
             f"fidelity: {{name: {_unit(fidelity.name)}, min: 1, max: {max(1, fidelity.default)}}}",
             "scheduler: asha",
         ]
+    lines += [f"task: {_quoted(plain(script.about, MAX_TASK))}"] if script.about else []
     lines += ["command:", *(f"  - {_quoted(word)}" for word in words), "advisor: rules"]
     lines += [f"budget: {{trials: {max(20, 10 * len(searched))}}}", "parameters:"]
     lines += [line for _, entry in searched for line in entry]

@@ -192,4 +192,4 @@ class Progress:
 
 
 def _chooser(trial: Trial) -> str:
-    return trial.source if trial.proposer in (trial.source, "user") else trial.proposer
+    return trial._record.chosen_by

@@ -16,6 +16,7 @@ from tunewright.agent.cli.main import DEFAULT_STORE
 from tunewright.agent.cli.render import Column
 from tunewright.agent.doctor import at_border
 from tunewright.agent.errors import FixDatabasePath, UnknownStudy
+from tunewright.agent.halts import meanings
 from tunewright.agent.lineup import AUTO
 from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
 from tunewright.agent.standing import Plateau, plateau, standing
@@ -172,6 +173,8 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
         hidden = sum(counts.values()) - len(trials)
         if hidden:
             render.line(f"{render.count(hidden, 'more trial')}: --limit {sum(counts.values())}", "dim")
+        for state, meant in meanings(record.config, {str(t.state): None for t in trials}).items():
+            render.line(f"{state}: {meant}", "dim")
     if leaders:
         render.line()
         words = f"tunewright why {leaders[0].number} --study {shlex.quote(record.name)}"
@@ -274,10 +277,9 @@ def _trial_table(
         reached = [f"{curves[t.number][-1][0]:g}" if curves[t.number] else ""] if unit else []
         curve = [render.sparkline([v for _, v in curves[t.number]])] if has_curves else []
         text = values_text(t.params) + (f"  error: {t.error}" if t.error else "")
-        by = t.source if t.proposer in (t.source, "user") else t.proposer
         held = taken[t.number].memory if t.number in taken else None
         memory = ["" if held is None else size_text(held)] if taken else []
-        rows.append([(str(t.number), best), *values, *reached, *curve, by,
+        rows.append([(str(t.number), best), *values, *reached, *curve, t.chosen_by,
                      render.seconds(took(t)), *memory, text])  # fmt: skip
     return columns, rows
 

@@ -59,7 +59,10 @@ def run(
     with Agent(**{**arguments, "space": None} if edited else arguments) as agent:
         if edited:
             render.line(
-                f"The study's space was edited since {file.name} was written; the edited one is searched.", "", out
+                f"The study's space was edited since {file.name} was written; the edited one is searched."
+                " `tunewright export --format wandb` writes it as a file.",
+                "",
+                out,
             )
         # A clone goes on with a trial that counts already.
         states = [trial.state for trial in agent.trials if trial.resume_from in (None, trial.number)]

@@ -17,15 +17,16 @@ from tunewright.prompts import Prompt
 
 ATTEMPTS = 3
 BACKOFF = 0.5  # seconds before the second attempt; doubles
+BEFORE_A_STUDY = ("files", "draft", "create_study")  # the other tools are of a study, and described once there is one
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
 class Books(AgentMiddleware[Any, Any, Any]):
     """`shown` is set by whoever shows an answer's first piece: what a person has read is not asked for again."""
 
-    def __init__(self, book: CallBook, prompt: Prompt, model: str):
+    def __init__(self, book: CallBook, prompt: Prompt, model: str, has_study: Callable[[], bool]):
         super().__init__()
-        self._book, self._prompt, self._model = book, prompt, model
+        self._book, self._prompt, self._model, self._has_study = book, prompt, model, has_study
         self.shown = False
 
     async def awrap_model_call(
@@ -33,6 +34,8 @@ class Books(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         system = [request.system_message] if request.system_message is not None else []
         messages = contents([*system, *request.messages])
+        if not self._has_study():
+            request = request.override(tools=[t for t in request.tools if getattr(t, "name", "") in BEFORE_A_STUDY])
         schemas = sum(len(json.dumps(t.args_schema, default=str)) for t in request.tools if isinstance(t, BaseTool))
         for attempt in range(1, ATTEMPTS + 1):
             row = self._book.begin(self._prompt, messages, schemas, attempt)

@@ -25,7 +25,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.tools import ToolException
 
 from tunewright.agent.chat.calls import CallBook
-from tunewright.agent.chat.session import CallTool
+from tunewright.agent.chat.session import CallTool, result_text
 from tunewright.agent.chat.window import Entry, Window
 from tunewright.agent.redact import redact
 from tunewright.agent.tool_arguments import Nothing
@@ -59,7 +59,7 @@ class ModelTalker:
         self._prompt = load("chat")
         self._book = CallBook(bench, self.name, price_of_chat(self.name))
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._books = Books(self._book, self._prompt, self.name)
+        self._books = Books(self._book, self._prompt, self.name, lambda: bench.has_study)
         limits: list[AgentMiddleware[Any, Any, Any]] = [
             ModelCallLimitMiddleware(run_limit=MAX_CALLS),
             ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=tokens, keep=3)]),
@@ -128,8 +128,8 @@ class ModelTalker:
     def _asked(self, before: Window, text: str) -> str:
         """The person's words under the state of things, which is data."""
         if self._bench.has_study:
-            state = json.dumps(study(self._bench, Nothing()), ensure_ascii=False, default=str)
-            state = f"The study now: {redact(state)[:MAX_STATE]}"
+            state = result_text(study(self._bench, Nothing()))
+            state = f"The study now: {state[:MAX_STATE]}"
         else:
             state = "There is no study yet."
         if before.summary:

@@ -21,6 +21,7 @@ from tunewright.engines.errors import TunewrightError
 from tunewright.prompts.text import plain
 
 MAX_ERROR = 1_000
+LIMITS = ("title", "maximum", "exclusiveMinimum", "minimum", "maxLength", "minLength", "pattern", "minItems")
 
 
 def study_tools(
@@ -77,8 +78,26 @@ def remote_tools(call: Callable[[str, Mapping[str, Any]], Awaitable[str]]) -> li
 
 
 def schema(tool: Tool) -> dict[str, Any]:
-    """The arguments as JSON schema. What does not fit is refused by the tool itself, in its own words."""
-    return {**tool.arguments.model_json_schema(), "title": tool.name, "description": tool.description}
+    """The arguments as JSON schema, without what a model can do without: what does not fit is refused by the tool
+    itself, in its own words, and what may be left out need not be said to be null."""
+    made = tool.arguments.model_json_schema()
+    properties = {name: _lean(entry) for name, entry in made.get("properties", {}).items()}
+    required = {key: made[key] for key in ("required",) if key in made}
+    return {
+        "type": "object", "properties": properties, **required, "title": tool.name, "description": tool.description,
+    }  # fmt: skip
+
+
+def _lean(entry: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: value for key, value in entry.items() if key not in LIMITS and not (key == "default" and value is None)
+    }
+    given = [one for one in kept.pop("anyOf", []) if one != {"type": "null"}]
+    if len(given) == 1:
+        return {**_lean(given[0]), **kept}
+    if given:
+        kept["anyOf"] = [_lean(one) for one in given]
+    return {key: value for key, value in kept.items() if value is not True or key == "default"}
 
 
 def fenced(result: Any) -> str:
