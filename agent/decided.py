@@ -38,9 +38,7 @@ _CHECKS = {
 def decided(decision: Mapping[str, Any], reason: str) -> str:
     """One sentence; the reason itself where nothing plainer is known."""
     if seed := _SEED.match(reason):
-        return (
-            f"one of at most {seed[2]} first trials that are the advisor's, in place of a point drawn without a model"
-        )
+        return f"one of at most {seed[2]} early trials of the advisor's, in place of a point drawn without a model"
     if gate := _GATE.match(reason):
         part = 1 - float(gate[1])
         said = f"the advisor's, and by the engine's own model among the best {part:.0%} of what the engine would try"

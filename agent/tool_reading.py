@@ -88,9 +88,9 @@ class Study(TypedDict):
 
 
 class Listing(TypedDict):
-    """`left_out`: how many trials are not in this order, and why."""
+    """`left_out`: how many trials are not in this order, and why. MCP hosts find lists under `result`."""
 
-    trials: list[Trial]
+    result: list[Trial]
     left_out: NotRequired[str]
 
 
@@ -174,11 +174,11 @@ def trials(bench: Workbench, given: given_.Listing) -> Listing:
     agent = bench.agent
     if given.sort == "latest":
         records = agent._store.trials(agent.study_id, newest_first=True, limit=given.limit)
-        return Listing(trials=[row(agent, record) for record in records])
+        return Listing(result=[row(agent, record) for record in records])
     loss, everything = agent.objectives[0].loss, agent._view.trials()
     ended = [r for r in everything if r.values]
     records = sorted(ended, key=lambda r: loss(r.values[0]) if r.values else 0.0)[: given.limit]
-    found = Listing(trials=[row(agent, record) for record in records])
+    found = Listing(result=[row(agent, record) for record in records])
     if without := Counter(str(r.state) for r in everything if not r.values):
         told = ", ".join(f"{n} {state}" for state, n in without.items())
         found["left_out"] = (

@@ -64,6 +64,7 @@ def _add_resources(made: MCPServer[Any], bench: Workbench) -> None:
         if name != bench.agent.study:
             raise FixArgument("another study is open here", field="study", value=name, fix=bench.agent.study)
         found = BY_NAME[tool].call(bench, arguments)
+        found = found["result"] if tool == "trials" else found
         return found if isinstance(found, str) else json.dumps(found, indent=1)
 
     @made.resource("study://{name}", name="study", mime_type="application/json")

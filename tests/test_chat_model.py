@@ -149,7 +149,7 @@ def test_history_and_state_reach_the_model_as_what_they_are(bench: Workbench, mo
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
     state, _, words = sent(server)[-1]["content"].rpartition("\n</data>\n\n")
     assert words == "sure?"
-    assert state.startswith("<data>\n") and '"study": "s"' in state and "</data>" not in state
+    assert state.startswith("<data>\n") and '"study":"s"' in state and "</data>" not in state
     assert sent(server)[1]["content"] == "why 2?"
     assert sent(server)[3]["content"].startswith("<data>\nTrial 2")
 

@@ -86,10 +86,10 @@ def test_best_trials_say_who_is_left_out(path: Path) -> None:
         best = BY_NAME["trials"].call(bench, {"sort": "best", "limit": 50})
         latest = BY_NAME["trials"].call(bench, {"sort": "latest", "limit": 50})
     assert f"{counts['paused']} paused" in best["left_out"] and "no value" in best["left_out"]
-    assert len(best["trials"]) == counts["complete"]
-    assert len(latest["trials"]) == 9 and "left_out" not in latest
+    assert len(best["result"]) == counts["complete"]
+    assert len(latest["result"]) == 9 and "left_out" not in latest
     assert any(line.startswith("Left out: ") for line in tell("trials", best))
-    assert latest["trials"][-1]["by"] == "default"
+    assert latest["result"][-1]["by"] == "default"
 
 
 @pytest.mark.parametrize("saves", [False, True])

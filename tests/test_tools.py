@@ -62,9 +62,10 @@ def test_what_is_read_is_true(bench):
     assert found["trials"] == {"complete": 11, "failed": 1}
     assert found["best"]["number"] == bench.agent.best.number
     listed = call(bench, "trials", limit=3)
-    values = [row["values"]["loss"] for row in listed]
+    assert listed["left_out"].startswith("1 failed: no value")
+    values = [row["values"]["loss"] for row in listed["result"]]
     assert values == sorted(values)
-    assert call(bench, "trials", sort="latest", limit=1)[0]["number"] == 11
+    assert call(bench, "trials", sort="latest", limit=1)["result"][0]["number"] == 11
     differing = call(bench, "compare", numbers=[0, 7])["differ_in"]
     assert differing
     for name, values in differing.items():

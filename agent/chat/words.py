@@ -59,7 +59,7 @@ def trial_line(row: Mapping[str, Any]) -> str:
 
 
 def _trials(found: Mapping[str, Any]) -> list[str]:
-    lines = [trial_line(row) for row in found["trials"]] or ["No trial has a result yet."]
+    lines = [trial_line(row) for row in found["result"]] or ["No trial has a result yet."]
     return lines + ([f"Left out: {found['left_out']}."] if "left_out" in found else [])
 
 

@@ -46,11 +46,11 @@ class Waiting:
     def _words(self, run: Run, waited: float) -> str:
         agent = self._bench.agent
         told = [f"waiting {render.seconds(waited)}: {run.ended} of {render.count(run.trials, 'trial')} ended"]
+        if len(agent.objectives) == 1 and (best := agent.best) is not None:
+            told.append(f"best so far: trial {best.number}, {best.value:.4g}")
         running = agent._store.trials(agent.study_id, states=(State.RUNNING,))
         for trial in running[:3]:
             curve = agent.curve(trial.number)
             at = f" at step {curve[-1][0]:g} with {curve[-1][1]:.4g}" if curve else ""
             told.append(f"trial {trial.number}{at}")
-        if len(agent.objectives) == 1 and (best := agent.best) is not None:
-            told.append(f"best so far: trial {best.number}, {best.value:.4g}")
         return "; ".join(told)
