@@ -103,7 +103,8 @@ def on_a_terminal(command: Command) -> str:
             os.write(master, f"{left.pop(0)}\n".encode())
     os.close(master)
     assert child.wait(10) == 0, written.decode()
-    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", written.decode())
+    lines = re.sub(r"[^\n]*\r\x1b\[K", "", written.decode())  # what was written over is not seen
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", lines)
     # The notice of a run's end comes when it comes, before or after the next answer.
     return re.sub(r"\s*\[the run is over: [^\]]*\]\s*", "\n", text)
 

@@ -237,7 +237,8 @@ class _Chat:
             click.echo(f"\r\x1b[K{text}\n> {readline.get_line_buffer()}", nl=False)
             sys.stdout.flush()
         else:
-            click.echo(text, err=True)
+            # A line that is written over while somebody waits is no line to go on with.
+            click.echo(("\r\x1b[K" if render.terminal(sys.stderr) else "") + text, err=True)
 
     def _greet(self) -> None:
         bench, session = self._bench, self._session
