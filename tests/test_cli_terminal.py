@@ -46,8 +46,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def on_a_terminal(folder: Path, *words: str, act: Any = None, code: int = 0, **environment: str) -> str:
-    """What `tunewright` writes to a terminal of 80 columns until it ends with `code`; `act` is given its process."""
+def on_a_terminal(
+    folder: Path, *words: str, act: Any = None, code: int = 0, typed: str = "", **environment: str
+) -> str:
+    """What `tunewright` writes to a terminal of 80 columns until it ends with `code`; `act` is given its process,
+    `typed` is written at the first prompt."""
     master, slave = pty.openpty()
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     command = [sys.executable, "-m", "tunewright.agent.cli", *words]
@@ -67,6 +70,9 @@ def on_a_terminal(folder: Path, *words: str, act: Any = None, code: int = 0, **e
         if not part:
             break
         seen += part
+        if typed and seen.endswith(b"\n> "):
+            os.write(master, typed.encode())
+            typed = ""
     os.close(master)
     assert child.wait() == code, seen.decode()
     return seen.decode()
@@ -162,3 +168,9 @@ def test_an_interrupted_demo_says_where_its_trials_are(tmp_path: Path) -> None:
         "Parking: the trial that runs ends first. Ctrl-C again stops at once.",
         "Interrupted. What was tried is kept: tunewright show demo --store tunewright-demo.db",
     ]
+
+
+def test_a_chat_prompts_before_its_model_is_there(tmp_path: Path) -> None:
+    """Whoever types before it is ready waits; that it cannot be had is told, and ends the chat."""
+    seen = on_a_terminal(tmp_path, "chat", "--model", "openai:x", typed="hello\n", code=2)
+    assert seen.index("> ") < seen.index("OPENAI_API_KEY: is not set")

@@ -141,18 +141,19 @@ class _Chat:
         self._bench, self._model = bench, model
         self._grammar = GrammarTalker(bench)
         self._session = Session(bench, self._grammar, Asker(yes), thread=thread, on_tool=self._told_tool)
-        self._at_prompt = False
+        self._at_prompt = self._left = False
         self._screen = _Paper()
 
     def converse(self) -> None:
         self._bench.on_end, self._bench.on_wait = self._run_ended, Waiting(self._bench)
+        self._greet()
         with ThreadPoolExecutor(1) as pool:  # LangChain takes a second to load; people read and type meanwhile
             attached = pool.submit(self._attach)
-            self._greet()
             if not sys.stdin.isatty():
                 attached.result()
             attached.add_done_callback(self._attached)
             self._talk(attached)
+            self._left = True
 
     def _talk(self, attached: Future[Talker]) -> None:
         while True:
@@ -178,7 +179,7 @@ class _Chat:
 
     def _attached(self, attached: Future[Talker]) -> None:
         """A model that cannot be had is told while the person still types; the next line ends the chat with it."""
-        if error := attached.exception():
+        if not self._left and (error := attached.exception()):
             self._notice(plain(error, 500))
 
     def _answer(self, text: str) -> None:
