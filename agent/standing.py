@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunewright.agent.records import TrialRecord
+from tunewright.agent.verification import Verification
 from tunewright.agent.view import StudyView
 from tunewright.engines.curves import Shape
 from tunewright.engines.rerun import Runs
@@ -59,15 +60,31 @@ class Standing:
         return {**asdict(self), "winner": self.winner, "words": str(self)}
 
 
-def standing(view: StudyView, trials: Sequence[TrialRecord] | None = None) -> Standing | None:
-    """None without a complete trial, and with several objectives, where there is no one winner. `trials`: all of the
-    study's, where they are read already."""
-    if len(view.objectives) > 1 or (best := view.best()) is None:
+@dataclass(frozen=True)
+class Look:
+    """What is read once for all that is said of a study's best: `StudyView.foremost`, `leaders` and
+    `verifications`."""
+
+    complete: Sequence[TrialRecord]
+    leaders: Sequence[TrialRecord]
+    verified: Sequence[Verification]
+
+    @classmethod
+    def at(cls, view: StudyView) -> Look:
+        return cls(view.foremost(), view.leaders(), view.verifications())
+
+
+def standing(view: StudyView, look: Look | None = None) -> Standing | None:
+    """None without a complete trial, and with several objectives, where there is no one winner."""
+    if len(view.objectives) > 1:
         return None
-    complete = _complete(view, view.trials() if trials is None else trials)
+    look = look or Look.at(view)
+    if not look.leaders:
+        return None
+    complete, best = look.complete, look.leaders[0]
     runs = view.runs(complete)
     own = next((r for r in runs if r.number == best.number), None)
-    verified = any(v.number == best.number and len(v.values()) > 1 for v in view.verifications())
+    verified = any(v.number == best.number and len(v.values()) > 1 for v in look.verified)
     if own is None:  # of a space that was edited since
         return None
     noise = view.noise_of(complete)
@@ -87,10 +104,6 @@ def _next(runs: Sequence[Runs], own: Runs) -> Runs | None:
     return min(alike or others, key=lambda r: (r.mean, r.number), default=None)
 
 
-def _complete(view: StudyView, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    return [f for r in trials if r.state is State.COMPLETE and (f := view.fit(r)) is not None and f.values is not None]
-
-
 @dataclass(frozen=True, slots=True)
 class Plateau:
     """The last `trials` trials bettered the best by `gain`, no more than the noise. `instead`: what else their like
@@ -108,20 +121,25 @@ class Plateau:
         return f"as many more could go into {', '.join(self.instead[:-1])} or {self.instead[-1]}"
 
 
-def plateau(view: StudyView, ended: Sequence[TrialRecord], at_border: Sequence[str] = ()) -> Plateau | None:
-    """No gain beyond the noise in the last half of at least PLATEAU complete trials. `ended` in order; `at_border`
-    names parameters whose best values lie at an end of their range."""
+def plateau(
+    view: StudyView, ended: Sequence[TrialRecord], at_border: Sequence[str] = (), best: TrialRecord | None = None
+) -> Plateau | None:
+    """No gain beyond the noise in the last half of at least PLATEAU complete trials. `ended` in order, or, of a study
+    of which these are only a part, `StudyView.foremost`; `at_border` names parameters whose best values lie at an end
+    of their range; `best`: the study's, where it is read already."""
     complete = [t for t in ended if t.values and t.state is State.COMPLETE]
     losses = [view.objectives[0].loss(t.values[0]) for t in complete if t.values]
     if len(losses) < PLATEAU:
         return None
-    half = len(losses) // 2
-    gain = min(losses[:half]) - min(losses)
+    # A large study is seen in part. Of one whose space was edited since, its halves hold also what lies outside.
+    total = view.large or len(losses)
+    half = total // 2
+    gain = max((view.best_of_first(half) if view.large else min(losses[:half])) - min(losses), 0.0)
     noise = view.noise_of(complete) or 0.0
     if gain > noise:
         return None
     instead = [f"a wider range of {' and '.join(at_border)}"] if at_border else []
-    best = view.best()
+    best = best or view.best()
     reading = view.reading(best.number) if best is not None else None
     if reading is not None and reading.shape is Shape.IMPROVING:
         instead.append("longer training (the best curve still improves)")
@@ -130,4 +148,4 @@ def plateau(view: StudyView, ended: Sequence[TrialRecord], at_border: Sequence[s
     if noise:
         instead.append("more seeds of the best (`tunewright verify`)")
     instead += ["more data"] if at_border else ["more data", "another range"]
-    return Plateau(len(losses) - half, gain, (*instead, "be saved"))
+    return Plateau(total - half, gain, (*instead, "be saved"))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from tunewright.agent.beliefs import Belief, Beliefs, judge
-from tunewright.agent.failing import FailingRegion, failing
+from tunewright.agent.failing import MAX_TRIALS, FailingRegion, failing
 from tunewright.agent.halts import halted
 from tunewright.agent.readings import reading
 from tunewright.agent.records import REPEAT, StudyRecord, TrialRecord
-from tunewright.agent.store import Store
+from tunewright.agent.store import LATEST, Store
 from tunewright.agent.verification import Verification, verifications
 from tunewright.agent.why import Why, explain
 from tunewright.engines.curves import Reading
@@ -50,16 +50,46 @@ class StudyView:
         if len(self.objectives) > 1:
             raise FixArgument("the study has several objectives", field="best", fix="read its Pareto front")
         again = set(self.store.proposed_by(self.record.id, REPEAT))
-        found = self.store.trials(self.record.id, states=(State.COMPLETE,)) if again else []
-        complete = [t for t in found if self.fit(t) is not None]
+        complete = [t for t in self._foremost() if self.fit(t) is not None] if again else []
         done = [t.number for t in complete if t.number in again]
         if not done:
-            return self.store.best(self.record.id, maximize=self.objectives[0].direction == "maximize")
+            return self.store.best(self.record.id, maximize=self._maximize)
         chosen = {self._key(t) for t in complete if t.number in again}
         runs = [r for r in self.runs(complete) if r.number > max(done)]
         runs += self.runs([t for t in complete if self._key(t) in chosen])
         number = min(runs, key=lambda r: (r.mean, r.number)).number
         return next(t for t in complete if t.number == number)
+
+    def leaders(self) -> list[TrialRecord]:
+        """The best trial, or with several objectives those that no other beats."""
+        if len(self.objectives) > 1:
+            return self.pareto()
+        best = self.best()
+        return [best] if best else []
+
+    def foremost(self) -> list[TrialRecord]:
+        """The complete trials that say who leads, and how noisy results are, as they are in today's space, by number:
+        all of them but in a large study, see `Store.foremost`."""
+        return [f for r in self._foremost() if (f := self.fit(r)) is not None and f.values is not None]
+
+    def _foremost(self) -> list[TrialRecord]:
+        return self.store.foremost(self.record.id, maximize=self._maximize)
+
+    @property
+    def large(self) -> int | None:
+        """How many complete trials there are, where `foremost` is but a part of them."""
+        complete = self.store.count(self.record.id)[State.COMPLETE]
+        return complete if complete > LATEST else None
+
+    def best_of_first(self, complete: int) -> float:
+        """The lowest loss of so many first complete trials, of a study that has more."""
+        found = self.store.best_before(self.record.id, complete, maximize=self._maximize)
+        assert found is not None, "a complete trial has a value"
+        return self.objectives[0].loss(found)
+
+    @property
+    def _maximize(self) -> bool:
+        return self.objectives[0].direction == "maximize"
 
     def runs(self, complete: Sequence[TrialRecord], live: Sequence[TrialRecord] = ()) -> list[Runs]:
         """Complete trials of the first objective by configuration, in the order of their first trials."""
@@ -114,7 +144,7 @@ class StudyView:
         found = explain(self.store, self.record, number)
         found = replace(found, ending=halted(self, found.trial))
         if found.calls:
-            asked = {identity(call) for call in found.calls}
+            asked = {identity(c.advisor, c.model, c.prompt_name, c.prompt_version) for c in found.calls}
             found = replace(found, worth=[str(one) for one in worth(self) if one.advisor in asked])
         if len(self.objectives) == 1 and (best := self.best()) is not None and best.number == number:
             told = standing(self)
@@ -127,7 +157,17 @@ class StudyView:
 
     def failing(self) -> list[FailingRegion]:
         """Where trials fail, most failures first."""
-        return failing(self.space, [fitted for r in self.trials() if (fitted := self.fit(r)) is not None])
+        latest: list[TrialRecord] = []
+        before: int | None = None
+        while len(latest) < MAX_TRIALS and (page := self._ended_before(before)):
+            latest += [fitted for r in page if (fitted := self.fit(r)) is not None]
+            before = page[-1].number
+        return failing(self.space, latest[MAX_TRIALS - 1 :: -1])
+
+    def _ended_before(self, number: int | None) -> list[TrialRecord]:
+        """A page of trials that have ended, newest first."""
+        ended = [state for state in State if state.finished]
+        return self.store.trials(self.record.id, states=ended, after=number, limit=MAX_TRIALS, newest_first=True)
 
     def beliefs(self) -> list[Belief]:
         """Every belief that was told, and what became of it."""
@@ -144,8 +184,7 @@ class StudyView:
 
     def noise_floor(self) -> float | None:
         """One standard deviation of the first objective between equal runs, None where too little is known."""
-        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
-        return self.noise_of([f for r in complete if (f := self.fit(r)) is not None and f.values is not None])
+        return self.noise_of(self.foremost())
 
     def noise_of(self, fitted: Sequence[TrialRecord]) -> float | None:
         """The same of complete trials that lie in the space."""

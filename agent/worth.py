@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunewright.agent.records import CallRecord, TrialRecord
+from tunewright.agent.records import TrialRecord
 from tunewright.agent.spending import gains
+from tunewright.agent.store.glance import Bill
 from tunewright.agent.trust import Result
 from tunewright.agent.view import StudyView
-from tunewright.engines.types import State
+
+NOTHING = Bill(0, 0, 0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +58,21 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def identity(call: CallRecord) -> str:
-    """Whose call it was: advisor, model and prompt version, as trust knows them."""
-    name = f"{call.advisor}:{call.model}" if call.model else call.advisor
-    return f"{name}, {call.prompt_name} {call.prompt_version}"
+def identity(advisor: str, model: str | None, prompt: str, version: str) -> str:
+    """Whose call it was, as trust knows them."""
+    return f"{advisor}:{model}, {prompt} {version}" if model else f"{advisor}, {prompt} {version}"
 
 
-def worth(view: StudyView, trials: Sequence[TrialRecord] | None = None) -> list[Worth]:
-    """In the order of their first call or trial. `trials`: all of the study's, where they are read already."""
+def worth(view: StudyView, complete: Sequence[TrialRecord] | None = None) -> list[Worth]:
+    """In the order of their first call or trial. `complete`: `view.foremost()`, where it is read already."""
     store, study_id = view.store, view.record.id
-    calls, trials = store.calls(study_id), view.trials() if trials is None else trials
-    advised = [t for t in trials if t.source == "advisor"]
-    if not calls and not advised:
-        return []
-    # A trial belongs to the call in whose answer its configuration stood; what needs no call says its name.
-    taken = store.proposals(study_id, status="taken") if advised else []
-    asked, by = {call.id: identity(call) for call in calls}, {p.taken_by: p.call_id for p in taken if p.by == "advisor"}
-    whose = {t.number: asked.get(by.get(t.number) or 0, t.proposer) for t in advised}
-    gained = _gains(view, trials, whose)
-    names = dict.fromkeys([*asked.values(), *whose.values()])
-    return [_of(name, [c for c in calls if identity(c) == name], whose, gained) for name in names]
+    bills = {identity(*asker): bill for asker, bill in store.bills(study_id).items()}
+    # What needs no call says its name.
+    whose = {
+        number: proposer if asker is None else identity(*asker) for number, proposer, asker in store.advised(study_id)
+    }
+    gained = _gains(view, complete, whose) if whose else {}
+    return [_of(name, bills.get(name, NOTHING), whose, gained) for name in dict.fromkeys([*bills, *whose.values()])]
 
 
 def rest(view: StudyView) -> str | None:
@@ -89,27 +86,20 @@ def rest(view: StudyView) -> str | None:
     return f"It is asked less: {unpaid} questions in a row brought no better trial; none before trial {following}."
 
 
-def _of(name: str, calls: Sequence[CallRecord], whose: Mapping[int, str], gained: Mapping[int, float]) -> Worth:
+def _of(name: str, bill: Bill, whose: Mapping[int, str], gained: Mapping[int, float]) -> Worth:
     chosen = [number for number, by in whose.items() if by == name]
-    prices = [c.usd for c in calls]
-    return Worth(
-        advisor=name,
-        calls=len(calls),
-        failed=sum(c.status != "answered" for c in calls),
-        tokens=sum((c.tokens_in or 0) + (c.tokens_out or 0) for c in calls),
-        usd=None if any(p is None for p in prices) else sum(p for p in prices if p is not None),
-        seconds=sum(c.seconds or 0.0 for c in calls),
-        trials=len(chosen),
-        improvements=sum(number in gained for number in chosen),
-        gain=sum(gained.get(number, 0.0) for number in chosen),
-    )
+    improvements = sum(number in gained for number in chosen)
+    return Worth(name, *bill, len(chosen), improvements, gain=sum(gained.get(number, 0.0) for number in chosen))
 
 
-def _gains(view: StudyView, trials: Sequence[TrialRecord], whose: Mapping[int, str]) -> dict[int, float]:
-    """By trial."""
+def _gains(
+    view: StudyView, complete: Sequence[TrialRecord] | None, whose: Mapping[int, str]
+) -> dict[int, float]:
+    """By trial. Only what was the best of its time can have gained anything."""
     if len(view.objectives) > 1:
         return {}
-    loss = view.objectives[0].loss
-    ended = sorted((t for t in trials if t.state is State.COMPLETE and t.values), key=lambda t: t.event or 0)
-    results = [Result(t.number, whose.get(t.number), loss(t.values[0]) if t.values else 0.0) for t in ended]
-    return {result.number: gain for result, gain in gains(results, view.noise_floor() or 0.0).items()}
+    objective = view.objectives[0]
+    best = view.store.records(view.record.id, maximize=objective.direction == "maximize")
+    results = [Result(number, whose.get(number), objective.loss(value)) for number, value in best]
+    noise = view.noise_floor() if complete is None else view.noise_of(complete)
+    return {result.number: gain for result, gain in gains(results, noise or 0.0).items()}

@@ -19,7 +19,7 @@ from tunewright.agent.errors import FixDatabasePath, UnknownStudy
 from tunewright.agent.halts import meanings
 from tunewright.agent.lineup import AUTO
 from tunewright.agent.records import Resources, StudyRecord, TrialRecord, size_text
-from tunewright.agent.standing import Plateau, plateau, standing
+from tunewright.agent.standing import Look, Plateau, plateau, standing
 from tunewright.agent.store import Store
 from tunewright.agent.view import StudyView
 from tunewright.agent.why import Why, values_text
@@ -137,15 +137,13 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
     with opened(store) as file:
         view = StudyView(file, chosen(file, study))
         counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
-        leaders = best_trials(view)
         trials = _sorted(view, limit, sort)
         taken = file.resources(view.record.id, [t.number for t in trials])
         curves = {t.number: view.curve(t.number) for t in trials}
-        verified = view.verifications()
         failing = view.failing() if counts.get(State.FAILED) else []
-        everything = view.trials()
-        evidence, flat, spent = standing(view, everything), _plateau(view, everything), worth(view, everything)
-        resting = rest(view)
+        look, resting = Look.at(view), rest(view)
+        evidence, flat, spent = standing(view, look), _plateau(view, look), worth(view, look.complete)
+        leaders, verified = look.leaders, look.verified
     record = view.record
     if as_json:
         used = {number: dataclasses.asdict(one) for number, one in taken.items()}
@@ -183,27 +181,18 @@ def show(store: Path, study: str | None, limit: int, sort: str, as_json: bool) -
 
 def summary(view: StudyView) -> list[str]:
     """What to think of a run's end: whether there is a winner, whether more of the same pays, what advice cost."""
-    trials = view.trials()
-    evidence, flat, resting = standing(view, trials), _plateau(view, trials), rest(view)
+    look, resting = Look.at(view), rest(view)
+    evidence, flat = standing(view, look), _plateau(view, look)
     told = [evidence.told] if evidence else []
     told += [f"A plateau: {flat}; {flat.advice}."] if flat else []
-    told += [f"Advice from {one}." for one in worth(view, trials) if one.usd != 0]
+    told += [f"Advice from {one}." for one in worth(view, look.complete) if one.usd != 0]
     return [plain(words, MAX_WORDS) for words in told + ([resting] if resting else [])]
 
 
-def _plateau(view: StudyView, trials: Sequence[TrialRecord]) -> Plateau | None:
-    if len(view.objectives) > 1:
+def _plateau(view: StudyView, look: Look) -> Plateau | None:
+    if not look.complete or len(view.objectives) > 1:
         return None
-    ended = [fitted for r in trials if r.state.finished and (fitted := view.fit(r)) is not None]
-    return plateau(view, ended, at_border(view, ended))
-
-
-def best_trials(view: StudyView) -> list[TrialRecord]:
-    """The best trial, or with several objectives those that no other beats."""
-    if len(view.objectives) > 1:
-        return view.pareto()
-    best = view.best()
-    return [best] if best else []
+    return plateau(view, look.complete, at_border(view, look.complete), look.leaders[0])
 
 
 def _sorted(view: StudyView, limit: int, sort: str) -> list[TrialRecord]:

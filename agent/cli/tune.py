@@ -171,7 +171,7 @@ def _report(path: Path, study: str, as_json: bool) -> bool:
     """Tells the best. Returns whether there is one."""
     with Store.open(path, read_only=True) as file:
         view = StudyView(file, reading.chosen(file, study))
-        leaders = reading.best_trials(view)
+        leaders = view.leaders()
         counts = {str(state): n for state, n in file.count(view.record.id).items() if n}
         trouble = _advisors_trouble(view)
         told = reading.summary(view)

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tunewright.agent.store.beliefs import Beliefs
 from tunewright.agent.store.buffer import PointBuffer
 from tunewright.agent.store.codec import Cleaner, Redact, loads
 from tunewright.agent.store.connection import Connection
+from tunewright.agent.store.glance import Glances
 from tunewright.agent.store.replay import rebuild
 
 
@@ -45,7 +45,7 @@ class Hit:
     snippet: str
 
 
-class Store(Beliefs):
+class Store(Glances):
     """Safe to share between threads. A forked child uses it on a connection of its own.
 
     Every method that changes state is one transaction: when it returns, the change is on the disk; when it raises,

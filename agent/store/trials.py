@@ -26,14 +26,14 @@ _FIELDS = (
 )  # fmt: skip
 _VALUE = len(_FIELDS)
 _STATES = {state.value: state for state in State}
-_COLUMNS = f"{', '.join(f't.{field}' for field in _FIELDS)}, v.value"
+COLUMNS = f"{', '.join(f't.{field}' for field in _FIELDS)}, v.value"
 _JOINED = 'trials t LEFT JOIN "values" v ON v.trial = t.id'
 _HELD = f"""
-SELECT {_COLUMNS}, t.id, t.beat, t.devices FROM {_JOINED} WHERE t.study = ? AND t.number = ? ORDER BY v.objective
+SELECT {COLUMNS}, t.id, t.beat, t.devices FROM {_JOINED} WHERE t.study = ? AND t.number = ? ORDER BY v.objective
 """
 # In these words SQLite takes an index for each of the three.
 _NEWS = f"""
-SELECT {_COLUMNS} FROM {_JOINED}
+SELECT {COLUMNS} FROM {_JOINED}
 WHERE (t.study = ?1 AND t.number >= ?2) OR (t.study = ?1 AND t.event > ?3)
    OR (t.study = ?1 AND t.state IN ('running', 'waiting'))
 ORDER BY t.number, v.objective
@@ -324,7 +324,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         """By number: the trials from number `created` on, those that ended after `event`, and those that run or wait.
         For who knows the others."""
         with self._connection.read() as db:
-            return _gather(db.execute(_NEWS, [study_id, created, event]))
+            return gather(db.execute(_NEWS, [study_id, created, event]))
 
     def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
         return self._held(db, study_id, number).trial
@@ -333,19 +333,19 @@ class Trials(Studies, Consults, Metrics, Calls):
         rows = db.execute(_HELD, [study_id, number]).fetchall()
         if not rows:
             self._trial_id(db, study_id, number)  # raises
-        return Held(_gather(rows)[0], *rows[0][-3:])
+        return Held(gather(rows)[0], *rows[0][-3:])
 
 
 def _read(db: Any, where: str, arguments: list[Any], order: str, limit: int | None) -> list[TrialRecord]:
     """`limit` counts trials."""
     page = f"SELECT id, {', '.join(_FIELDS)} FROM trials WHERE {where} ORDER BY {order} LIMIT ?"
-    sql = f'SELECT {_COLUMNS} FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
+    sql = f'SELECT {COLUMNS} FROM ({page}) t LEFT JOIN "values" v ON v.trial = t.id'
     sql += f" ORDER BY t.{order.removeprefix('+')}, v.objective"
-    return _gather(db.execute(sql, [*arguments, -1 if limit is None else limit]))
+    return gather(db.execute(sql, [*arguments, -1 if limit is None else limit]))
 
 
-def _gather(rows: Iterable[Sequence[Any]]) -> list[TrialRecord]:
-    """Of one row of _COLUMNS per trial and objective, trials together."""
+def gather(rows: Iterable[Sequence[Any]]) -> list[TrialRecord]:
+    """Of one row of COLUMNS per trial and objective, trials together."""
     found: list[TrialRecord] = []
     last = -1
     for row in rows:
