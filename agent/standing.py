@@ -71,7 +71,10 @@ class Look:
 
     @classmethod
     def at(cls, view: StudyView) -> Look:
-        return cls(view.foremost(), view.leaders(), view.verifications())
+        if len(view.objectives) > 1:
+            return cls((), view.leaders(), view.verifications())
+        complete, best = view.foremost_and_best()
+        return cls(complete, [best] if best else [], view.verifications())
 
 
 def standing(view: StudyView, look: Look | None = None) -> Standing | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,13 +50,18 @@ class StudyView:
         """
         if len(self.objectives) > 1:
             raise FixArgument("the study has several objectives", field="best", fix="read its Pareto front")
-        again = set(self.store.proposed_by(self.record.id, REPEAT))
-        complete = [t for t in self._foremost() if self.fit(t) is not None] if again else []
-        done = [t.number for t in complete if t.number in again]
-        if not done:
+        if not self.store.proposed_by(self.record.id, REPEAT):
             return self.store.best(self.record.id, maximize=self._maximize)
-        chosen = {self._key(t) for t in complete if t.number in again}
-        runs = [r for r in self.runs(complete) if r.number > max(done)]
+        return self._best_of(self._foremost())
+
+    def _best_of(self, foremost: Sequence[TrialRecord]) -> TrialRecord | None:
+        complete = [t for t in foremost if self.fit(t) is not None]
+        again = [t for t in complete if t.proposer == REPEAT]
+        loss = self.objectives[0].loss
+        if not again:
+            return min(foremost, key=lambda t: (loss(t.values[0]) if t.values else math.inf, t.number), default=None)
+        done, chosen = again[-1].number, {self._key(t) for t in again}
+        runs = [r for r in self.runs(complete) if r.number > done]
         runs += self.runs([t for t in complete if self._key(t) in chosen])
         number = min(runs, key=lambda r: (r.mean, r.number)).number
         return next(t for t in complete if t.number == number)
@@ -70,7 +76,15 @@ class StudyView:
     def foremost(self) -> list[TrialRecord]:
         """The complete trials that say who leads, and how noisy results are, as they are in today's space, by number:
         all of them but in a large study, see `Store.foremost`."""
-        return [f for r in self._foremost() if (f := self.fit(r)) is not None and f.values is not None]
+        return self._fitted(self._foremost())
+
+    def foremost_and_best(self) -> tuple[list[TrialRecord], TrialRecord | None]:
+        """(`foremost`, `best`), read once."""
+        found = self._foremost()
+        return self._fitted(found), self._best_of(found)
+
+    def _fitted(self, complete: Sequence[TrialRecord]) -> list[TrialRecord]:
+        return [f for r in complete if (f := self.fit(r)) is not None and f.values is not None]
 
     def _foremost(self) -> list[TrialRecord]:
         return self.store.foremost(self.record.id, maximize=self._maximize)

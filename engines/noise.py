@@ -14,6 +14,9 @@ MIN_TRIALS = 15  # configurations; below, a model cannot tell noise from roughne
 MAX_TRIALS = 80
 MANY_REPEATS = 10  # from which on they need no model beside them
 MODEL_WEIGHT = 2  # repeats that a model's estimate counts for
+MANY = 1_000  # configurations, from which on near ones stand for equal ones
+NEIGHBOURS = 10
+LEAST = 1e-6  # of the losses' variance: values that no model can tell from none
 
 
 def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float | None:
@@ -24,7 +27,8 @@ def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> 
     the Gaussian process that explains the losses best (Rasmussen and Williams 2006, section 5.4), fitted to at most
     MAX_TRIALS of them: the best, the latest, and others spread out. That also counts roughness the model cannot follow,
     so it is no evidence of noise; but a few repeats alone tell little of its size, and are pooled with it as though it
-    stood on MODEL_WEIGHT repeats.
+    stood on MODEL_WEIGHT repeats. With more than MANY configurations the neighbours among the latest MANY take the
+    model's place.
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for config, loss in zip(configs, losses, strict=True):
@@ -37,7 +41,8 @@ def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> 
         return float(np.sqrt(squares / repeats))
     if not enough:
         return None
-    modelled = _unexplained(space, configs, np.asarray(losses, dtype=float))
+    estimate = _between_neighbours if len(groups) > MANY else _unexplained
+    modelled = estimate(space, configs, np.asarray(losses, dtype=float))
     return float(np.sqrt((squares + MODEL_WEIGHT * modelled**2) / (repeats + MODEL_WEIGHT)))
 
 
@@ -51,3 +56,21 @@ def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray) ->
     keep = subset(features, losses, MAX_TRIALS)
     scaled, _, unit = standardize(losses[keep])
     return float(np.sqrt(fit(features[keep], encoding.groups, scaled).noise)) * unit
+
+
+def _between_neighbours(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:
+    """The Gamma test (Evans and Jones, Proceedings of the Royal Society A 458, 2002): half the mean squared difference
+    of the losses over the mean squared distance, for the first to the last of NEIGHBOURS neighbours, is a line that
+    meets distance zero at the variance of the noise. Needs nothing but numpy, whose import a reader does not notice."""
+    from tunewright.engines.gp.encoding import Encoding
+
+    encoding = Encoding(space, with_fidelity=False)
+    features, losses = encoding.features(encoding.encode(configs[-MANY:])), losses[-MANY:]
+    squares = (features**2).sum(axis=1)
+    apart = np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0.0)  # (MANY, MANY)
+    np.fill_diagonal(apart, np.inf)
+    near = np.argsort(apart, axis=1)[:, :NEIGHBOURS]
+    differences = ((losses[near] - losses[:, None]) ** 2).mean(axis=0) / 2
+    distances = np.take_along_axis(apart, near, axis=1).mean(axis=0)
+    at_zero = np.polyfit(distances, differences, 1)[1] if np.ptp(distances) else differences.mean()
+    return float(np.sqrt(np.clip(at_zero, LEAST * losses.var(), losses.var())))

@@ -51,9 +51,9 @@ def opened(path: Path) -> Store:
 def chosen(store: Store, name: str | None) -> StudyRecord:
     """The study of this name, or the one last worked on."""
     if name is None:
-        if not (summaries := store.summaries()):
+        if (latest := store.latest_study()) is None:
             raise FixArgument("holds no study yet", field="--store", value=str(store.path), fix="tunewright demo")
-        return max(summaries, key=lambda s: s.last_activity).study
+        return latest
     if found := store.study(name):
         return found
     names = [study.name for study in store.studies()]

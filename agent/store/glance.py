@@ -9,7 +9,7 @@ from tunewright.agent.store.beliefs import Beliefs
 from tunewright.agent.store.trials import COLUMNS, gather
 
 BEST = 1_000
-LATEST = 2_000
+LATEST = 1_500
 """A study with no more complete trials is seen whole."""
 
 _COMPLETE = """
@@ -18,8 +18,9 @@ FROM trials t JOIN "values" v ON v.trial = t.id AND v.objective = 0 WHERE t.stud
 # A configuration comes with all its runs: else the lucky ones would stand for it.
 _SEEN = f"""
 WITH seen (params) AS (
-    SELECT params FROM (SELECT t.params {_COMPLETE} ORDER BY t.number DESC LIMIT ?2)
-    UNION SELECT params FROM (SELECT t.params {_COMPLETE} ORDER BY v.value {{order}}, t.number LIMIT ?3)
+    SELECT params FROM trials WHERE id IN (SELECT t.id {_COMPLETE} ORDER BY t.number DESC LIMIT ?2)
+    UNION SELECT params FROM trials
+    WHERE id IN (SELECT t.id {_COMPLETE} ORDER BY v.value {{order}}, t.number LIMIT ?3)
     UNION SELECT params FROM trials WHERE study = ?1 AND state = 'complete' AND proposer = ?4
 )
 SELECT {COLUMNS} FROM trials t LEFT JOIN "values" v ON v.trial = t.id

@@ -70,6 +70,12 @@ class Studies(Base):
         with self._connection.read() as db:
             return [_record(row) for row in db.execute(f"SELECT {_COLUMNS} FROM studies ORDER BY id")]
 
+    def latest_study(self) -> StudyRecord | None:
+        """The one last worked on."""
+        with self._connection.read() as db:
+            row = db.execute("SELECT study FROM events ORDER BY id DESC LIMIT 1").fetchone()
+            return None if row is None else self._study(db, row[0])
+
     def summaries(self) -> list[Summary]:
         """One per study, oldest first."""
         found = []
