@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunewright.agent.records import StudyRecord
-from tunewright.agent.said import read
 from tunewright.agent.store import Store
 from tunewright.agent.store.beliefs import BELIEVED
 from tunewright.engines.errors import FixArgument
@@ -165,6 +164,8 @@ def read_task(view: StudyView, task: str | None, before: StudyRecord | None) -> 
         for held in told.all:
             if held.by == TASK and not held.withdrawn:
                 store.withdraw_belief(study_id, held.number)
+    from tunewright.agent.said import read  # which needs pydantic, and no reader of a study does
+
     _hold(store, study_id, read(task, view.space).priors, TASK, once=True)
 
 

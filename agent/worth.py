@@ -92,9 +92,7 @@ def _of(name: str, bill: Bill, whose: Mapping[int, str], gained: Mapping[int, fl
     return Worth(name, *bill, len(chosen), improvements, gain=sum(gained.get(number, 0.0) for number in chosen))
 
 
-def _gains(
-    view: StudyView, complete: Sequence[TrialRecord] | None, whose: Mapping[int, str]
-) -> dict[int, float]:
+def _gains(view: StudyView, complete: Sequence[TrialRecord] | None, whose: Mapping[int, str]) -> dict[int, float]:
     """By trial. Only what was the best of its time can have gained anything."""
     if len(view.objectives) > 1:
         return {}

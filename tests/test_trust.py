@@ -187,3 +187,13 @@ def test_noise_is_measured_from_repeats_and_from_neighbours():
     repeated = np.concatenate([clean[:20], clean[:20]]) + 0.1 * rng.normal(size=40)
     assert 0.06 < noise_floor(space, twice, repeated) < 0.15
     assert noise_floor(space, configs[:5], clean[:5]) is None
+
+
+def test_noise_of_many_trials_is_measured_between_neighbours():
+    space = Space({"x": FloatParameter(0, 1), "y": FloatParameter(0, 1)})
+    rng = np.random.default_rng(3)
+    configs = space.sample(rng, 1_100)
+    clean = np.array([(c["x"] - 0.4) ** 2 + c["y"] for c in configs])
+    assert 0.09 < noise_floor(space, configs, clean + 0.1 * rng.normal(size=1_100)) < 0.11
+    assert 0 < noise_floor(space, configs, clean) < 0.01
+    assert noise_floor(space, configs, np.full(1_100, 0.5)) == 0.0

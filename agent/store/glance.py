@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tunewright.agent.records import REPEAT, TrialRecord
 from tunewright.agent.store.beliefs import Beliefs
@@ -39,10 +39,14 @@ GROUP BY c.advisor, c.model, p.name, p.version ORDER BY min(c.id)
 """
 # A trial belongs to the call in whose answer its configuration stood.
 _ADVISED = """
+WITH taken AS MATERIALIZED (
+    SELECT taken_by, max(call) call FROM proposals
+    WHERE study = ?1 AND made_by = 'advisor' AND status = 'taken' GROUP BY taken_by
+)
 SELECT t.number, t.proposer, c.advisor, c.model, p.name, p.version FROM trials t
-LEFT JOIN proposals o ON o.study = t.study AND o.taken_by = t.number AND o.made_by = 'advisor' AND o.status = 'taken'
+LEFT JOIN taken o ON o.taken_by = t.number
 LEFT JOIN llm_calls c ON c.id = o.call LEFT JOIN prompts p ON p.id = c.prompt
-WHERE t.study = ? AND t.source = 'advisor' ORDER BY t.number
+WHERE t.study = ?1 AND t.source = 'advisor' ORDER BY t.number
 """
 _RECORDS = f"""
 SELECT number, value FROM (
@@ -72,9 +76,7 @@ class Bill(NamedTuple):
 
 
 class Glances(Beliefs):
-    def foremost(
-        self, study_id: int, *, maximize: bool, latest: int = LATEST, best: int = BEST
-    ) -> list[TrialRecord]:
+    def foremost(self, study_id: int, *, maximize: bool, latest: int = LATEST, best: int = BEST) -> list[TrialRecord]:
         """By number: the `latest` complete trials, the `best` ones by their first value, the repeated ones of a noisy
         run's end, and whatever else has a configuration of theirs."""
         with self._connection.read() as db:
@@ -92,7 +94,7 @@ class Glances(Beliefs):
         ended."""
         best, better = ("max", ">") if maximize else ("min", "<")
         with self._connection.read() as db:
-            return db.execute(_RECORDS.format(best=best, better=better), [study_id]).fetchall()  # type: ignore[no-any-return]
+            return db.execute(_RECORDS.format(best=best, better=better), [study_id]).fetchall()
 
     def bills(self, study_id: int) -> dict[Asker, Bill]:
         """What calls cost, in the order of each asker's first."""
