@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL)S?(_|$)", re.IGNORECASE)
@@ -18,14 +19,18 @@ MIN_LENGTH = 8  # shorter values ("1", "true") would redact ordinary words
 MASK = "[redacted]"
 
 
+# As bytes where there are such: to decode every name at each call takes longer than all else here.
+_ENVIRONMENT: Iterable[str | bytes] = getattr(os, "environb", os.environ)
+
+
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
-    return SECRET_NAME.search(name) is not None
+def _is_secret(name: str | bytes) -> bool:
+    return SECRET_NAME.search(os.fsdecode(name)) is not None
 
 
 def secret_variables() -> list[str]:
     """Names of environment variables that hold secrets."""
-    return [name for name in os.environ if _is_secret(name)]
+    return [os.fsdecode(name) for name in _ENVIRONMENT if _is_secret(name)]
 
 
 def redact(text: str) -> str:

@@ -22,7 +22,7 @@ from tunewright.agent.beliefs import Beliefs
 from tunewright.agent.checkpoints import Checkpoints, has_checkpoint
 from tunewright.agent.draft import Draft, Turn
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
-from tunewright.agent.history import History
+from tunewright.agent.history import History, uncollected
 from tunewright.agent.lineup import Asked, Choice, Lineup
 from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
@@ -149,6 +149,7 @@ class Suggester:
             self._sync()
             return self._history.told(), self._history.noise_floor() or None, self._history.created
 
+    @uncollected()
     def _sync(self) -> None:
         ended = self._history.sync()
         took = None if self._scheduler is None else self._scheduler.take()

@@ -125,7 +125,7 @@ class Float:
 
     def word(self, value: Any) -> str:
         """A JSON text that values which count as equal share, and only those."""
-        return _word(self.coerce(value))
+        return f'"{value + 0.0:.9e}"' if type(value) is float else _word(self.coerce(value))
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a (coerced) value, None when nothing is."""

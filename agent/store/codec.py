@@ -26,7 +26,9 @@ def dumps(value: Any, field: str) -> str:
 
 
 def loads(text: str) -> Any:
-    return _decoder.decode(text)
+    # What `dumps` wrote has no space around it, and `decode` looks for that longer than it reads a configuration.
+    value, end = _decoder.raw_decode(text)
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def kind_of(value: float) -> str | None:
