@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -105,11 +108,20 @@ def _resume(
 
 
 def study_files(store: Path | None, record: StudyRecord) -> Path:
-    """Where a study's trials keep checkpoints and output, a folder each: beside its file, else temporary."""
+    """Where a study's trials keep checkpoints and output, a folder each: beside its file, else in a temporary place
+    that lasts as long as this process."""
     folder = f"{record.id}-{re.sub(r'[^A-Za-z0-9_-]', '_', record.name)}"
     if store is None:
-        return Path(tempfile.gettempdir()) / f"tunewright-{uuid.uuid4().hex[:12]}" / folder
+        scratch = Path(tempfile.gettempdir()) / f"tunewright-{uuid.uuid4().hex[:12]}"
+        atexit.register(_discard, scratch, os.getpid())
+        return scratch / folder
     return store.with_name(f"{store.name}.files") / folder
+
+
+def _discard(folder: Path, owner: int) -> None:
+    """At the end of the process that made it; a fork has the same list of what to do at its own end."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class MadeUp(NamedTuple):

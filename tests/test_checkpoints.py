@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -105,3 +107,31 @@ def test_nothing_to_copy(tmp_path):
     assert child.copy(parent) is None
     parent.current()
     assert child.copy(parent) is None
+
+
+SCRATCH = """
+import os, sys
+from tunewright.agent import Agent, Float
+
+agent = Agent({"x": Float(0, 1)}, metric="loss", store=None, advisor=None)
+trial = agent.suggest()
+(trial.checkpoint_dir / "weights").write_text("1")
+agent.close()
+child = os.fork()
+if not child:
+    sys.exit(0)  # runs what is registered for the end of a process
+os.waitpid(child, 0)
+assert (trial.checkpoint_dir / "weights").exists()
+print(trial.checkpoint_dir)
+"""
+
+
+def test_a_study_in_memory_leaves_no_files_behind(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRATCH],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert str(tmp_path) in ended.stdout and list(tmp_path.iterdir()) == []
