@@ -130,7 +130,7 @@ def tell(agent: Agent, words: str, model: bool) -> Opinion[Priors]:
     found = agent.counsel(model=model).priors(words)
     _hold(agent._store, agent.study_id, found.answer.priors, found.by)
     agent.note(words)
-    if found.answer.priors and (engine := agent._suggester._lineup.deaf):
+    if found.answer.priors and (engine := agent._suggester._engines.deaf):
         note = f"the engine {engine} does not lean by beliefs; the advisor alone is told"
         return replace(found, answer=replace(found.answer, notes=(*found.answer.notes, note)))
     return found

@@ -23,7 +23,8 @@ from tunewright.agent.checkpoints import Checkpoints, has_checkpoint
 from tunewright.agent.draft import Draft, Turn
 from tunewright.agent.errors import AwaitTrials, BudgetSpent, StudyMoved
 from tunewright.agent.history import History, uncollected
-from tunewright.agent.lineup import Asked, Choice, Lineup
+from tunewright.agent.lineup import Asked, Choice
+from tunewright.agent.proposers import Proposers
 from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.scheduling import SchedulerDesk, Told, action_to_dict
 from tunewright.agent.settings import Budget
@@ -34,7 +35,7 @@ from tunewright.agent.trust import UNTRIED
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import SpaceExhausted
 from tunewright.engines.schedulers import Begun, Clone, New, Resume
-from tunewright.engines.types import Observation, Proposal, State
+from tunewright.engines.types import Proposal, State
 
 CANDIDATES_WANTED = 3  # of one call past the seeds
 FIRST_WAITS = 10  # trials within which the engine's first point goes out, if advice took trial 0
@@ -56,7 +57,7 @@ class Suggester:
         files: Path,
     ):
         self._view, self._store, self._study_id = view, view.store, view.record.id
-        self._desk, self._task, self._budget, self._strict = desk, task, budget, strict
+        self._desk, self._task, self._budget = desk, task, budget
         self._scheduler, self._files, self._kept = scheduler, files, partial(has_checkpoint, files)
         self._policy = Policy(budget=budget.assumed_trials, rung_share=1 / 3 if scheduler else None)
         self._lock = threading.Lock()
@@ -65,13 +66,8 @@ class Suggester:
         self._beliefs = Beliefs(view.store, view.record.id)
         if scheduler is not None:
             self._history.rested = scheduler.rested
-        self._order = order
-        self._told: list[Told] = []  # everything that engines heard, or would have heard, in order
-        self._lineup = self._new_lineup()
-        # Advice is held against all trials, in strict mode by engines of its own: the private one knows none of the
-        # places where advice has lost. An engine object cannot be had twice.
-        twice = strict and desk is not None and not any(choice.made for choice in order)
-        self._referee = self._new_lineup() if twice else self._lineup
+        modelled = view.fidelity if scheduler else None  # else all are trained to the end
+        self._engines = Proposers(view, order, modelled, strict=strict, advised=desk is not None)
 
     def next(
         self,
@@ -127,12 +123,8 @@ class Suggester:
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""
         index = self._store.next_ask_index(self._study_id)
-        asked = self._lineup.ask(index, self._history.pending(self._strict))
-        return asked if asked.startup or not self._referee.reference(index) else self._with_view(asked)
-
-    def _with_view(self, asked: Asked) -> Asked:
-        """With where the best of the last reference lie; an engine without a model has no view."""
-        return asked if asked.startup else replace(asked, favoured=self._referee.favoured())
+        asked = self._engines.ask(index, self._history.pending(self._engines.strict))
+        return asked if asked.startup or not self._engines.reference(index) else self._engines.with_view(asked)
 
     def _answer(self, question: Question) -> Advice:
         """Lets other workers go on while the advisor thinks."""
@@ -155,39 +147,24 @@ class Suggester:
         took = None if self._scheduler is None else self._scheduler.take()
         told = [Told(r.source, self._view.observation(r)) for r in ended] if took is None else took
         self._history.judge(told)
-        self._told += told
-        self._lineup.tell(self._heard(told))
-        if self._referee is not self._lineup:
-            self._referee.tell([t.observation for t in told])
+        self._engines.tell(told)
         if self._desk is not None:
             self._desk.sync()
             self._turn.heard = self._desk.heard
         self._check_trust()
         self._beliefs.sync()
-        for lineup in (self._lineup, self._referee):
-            lineup.believe(self._beliefs.holding)
-
-    def _heard(self, told: Sequence[Told]) -> list[Observation]:
-        """What the engines are told: in strict mode nothing of advised trials."""
-        return [t.observation for t in told if not (self._strict and t.source == "advisor")]
+        self._engines.believe(self._beliefs.holding)
 
     def _check_trust(self) -> None:
         """Advice that lost its trust also leaves the engine's history: a private engine starts on its own trials."""
-        if self._strict or self._desk is None or any(choice.made for choice in self._order):
+        if self._engines.strict or self._desk is None or self._engines.made:
             return
         trust = self._history.trust(self._desk.identity)
         if trust.low:
-            self._strict = True
             fell = {"at": self._history.created, "trust": str(trust)}
             config = {**self._view.record.config, "fell_to_strict": fell}
             self._view.record = self._store.update_config(self._study_id, config)
-            self._lineup = self._new_lineup()
-            self._lineup.tell(self._heard(self._told))
-
-    def _new_lineup(self) -> Lineup:
-        view = self._view
-        modelled = view.fidelity if self._scheduler else None  # else all are trained to the end
-        return Lineup(self._order, view.space, view.objectives, view.record.seed, modelled)
+            self._engines.part()
 
     def _trials_spent(self, fresh: bool) -> BudgetSpent | None:
         # A clone goes on with a configuration that counts already.
@@ -255,26 +232,26 @@ class Suggester:
             queue_id, params = queued
             return Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
         # In strict mode trial 0 comes from the user's defaults alone: the same trial as without an advisor.
-        knows = self._desk.advisor if self._desk and not self._strict else None
+        knows = self._desk.advisor if self._desk and not self._engines.strict else None
         if self._history.created == 0 and (start := default_draft(self._view.space, knows, self._task)):
             return start
-        until = None if self._scheduler or self._order[0].source.name == "grid" else self._turn.until
-        if until and (repeat := repeat_draft(self._view, self._history, until, strict=self._strict)):
+        until = None if self._scheduler or self._engines.first == "grid" else self._turn.until
+        if until and (repeat := repeat_draft(self._view, self._history, until, strict=self._engines.strict)):
             return repeat
         for held in self._held():
             asked = Asked(Proposal(held.params, tags=held.tags), held.source)
             return self._arbitrate(asked, held.ask_index or 0, held.id)
         index = self._store.next_ask_index(self._study_id)
-        asked = self._lineup.ask(index, self._history.pending(self._strict), fidelity)
+        asked = self._engines.ask(index, self._history.pending(self._engines.strict), fidelity)
         return self._arbitrate(asked, index, None)
 
     def _held(self) -> list[ProposalRecord]:
         """What the engine proposed and advice displaced, to go out at its next turn: all of a private engine's, else
         its first point alone, which is the middle of the space rather than a random draw."""
-        if not self._strict and (self._history.created > FIRST_WAITS or not self._history.advised_first):
+        if not self._engines.strict and (self._history.created > FIRST_WAITS or not self._history.advised_first):
             return []
         held = self._store.proposals(self._study_id, status="held")
-        return [one for one in held if self._strict or self._history.repeats(one.params) is None]
+        return [one for one in held if self._engines.strict or self._history.repeats(one.params) is None]
 
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
@@ -320,7 +297,7 @@ class Suggester:
         taken = decision.verdicts[decision.chosen]
         displaced = (
             replace(row, status="held", reason="goes out at the engine's next turn")
-            if self._strict or record.number == 0
+            if self._engines.strict or record.number == 0
             else replace(row, status="displaced", reason="an advised candidate took this trial")
         )
         return Draft(
@@ -339,7 +316,7 @@ class Suggester:
         if self._desk is None:
             return Advice(silence="the study has no advisor"), Scores()
         phase, silence = turn(asked.proposal, record, self._policy)
-        reference = self._referee.reference(index) if phase in ("gate", "probe") else ()
+        reference = self._engines.reference(index) if phase in ("gate", "probe") else ()
         if phase in ("gate", "probe") and not reference:
             phase, silence = None, "nothing is known yet that advice could be checked against"
         if phase is None:
@@ -349,7 +326,7 @@ class Suggester:
         if rest is not None and not self._desk.answered(phase, record.number):
             return Advice(silence=rest), Scores()
         if reference:
-            asked = self._with_view(asked)
+            asked = self._engines.with_view(asked)
         wanted = self._policy.seeds - record.seeds if phase == "seed" else CANDIDATES_WANTED
         advice = self._desk.advise(phase, wanted, self._history, asked, self._turn.put)
         if isinstance(advice, Question):
@@ -359,7 +336,7 @@ class Suggester:
             if stands != (self._history.created, self._history.event):
                 raise StudyMoved("other workers went on while the advisor thought")
         valid = [c for c in advice.candidates if not c.problems]
-        scores = iter(self._referee.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
+        scores = iter(self._engines.score([c.params for c in valid]) if reference and valid else [None] * len(valid))
         measured = tuple(
             None if c.problems else self._history.measured(c.params, next(scores)) for c in advice.candidates
         )

@@ -72,7 +72,7 @@ def run(
         SPACE, metric="loss", engine=engine, advisor=advisor, store=store, budget=Budget(trials=trials), seed=1
     )
     clock, out = Clock(now), []
-    lineup = agent._suggester._lineup
+    lineup = agent._suggester._engines._own
     for name in ENGINE:
         setattr(lineup, name, clock.around(getattr(Lineup, name).__get__(lineup)))
     for number in range(trials):
