@@ -26,6 +26,7 @@ from sqlite_utils.utils import sqlite3
 
 from tunewright.agent.store import Store, buffer, connection
 
+PARTS = ("moments", "locks", "points", "kills")
 KILLS = 200
 
 
@@ -175,12 +176,19 @@ def points(folder: Path, trials: int = 1_000, seconds: int = 60) -> str:
     return f"{trials * seconds} points in {told[seconds] - told[0] + 1:.0f} s; a kill at the end cost {waiting} of them"
 
 
+def _part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}")
+    return name
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=("moments", "kills", "locks", "points"), metavar="PART")
+    # Not by `choices`: Python 3.11 holds the empty list against them, too.
+    parser.add_argument("parts", nargs="*", type=_part, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--minutes", type=float, default=30.0, help="of random kills, at least 200 in any case")
     args = parser.parse_args()
-    for part in args.parts or ("moments", "locks", "points", "kills"):
+    for part in args.parts:
         folder = Path(tempfile.mkdtemp(prefix="tunewright-soak-"))
         try:
             said = kills(folder, args.minutes) if part == "kills" else globals()[part](folder)
