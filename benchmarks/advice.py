@@ -5,6 +5,7 @@
     python benchmarks/advice.py curves --engines asha tpe+hyperband --budget 20 --seeds 0 10 --out RESULTS/curves
     python benchmarks/advice.py gain --engines gp --seeds 0 10 --out RESULTS/gain
     python benchmarks/advice.py words --engines gp tpe --seeds 0 10 --out RESULTS/words
+    python benchmarks/advice.py llambo --engines gp auto --budget 30 --seeds 0 5 --out RESULTS/llambo
     python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
 
 Every arm is a real study, kept in memory; all arms of a (task, seed) share its seed, so that the engine begins in the
@@ -13,7 +14,9 @@ same on learning curves, under a scheduler, the budget counted in full trainings
 parameters with ordinary names and a task in words; the same engine with the default that the rules know put first; the
 same study with its parameters named x1 to xd and no words. `words`: no advisor, but a person who says where two of the
 parameters do well ("right": around the best of 3,000 random configurations) or who warns of just that place ("wrong").
-One CSV per arm; a run that was interrupted goes on where it was: a (task, seed) that an arm has is not run again.
+`llambo`: the tasks of the LLAMBO paper, each study begun with the five initial points that the paper shares, alone and
+with the rules. One CSV per arm; a run that was interrupted goes on where it was: a (task, seed) that an arm has is not
+run again. With --jobs N, N processes run studies; their times are then no measure of speed.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -56,10 +62,19 @@ WORDS = {  # what a user says of such a task; the data sets stay unnamed
     "MLP_SGD": "a multilayer perceptron of scikit-learn, trained by SGD",
 }
 
+LLAMBO_TASKS = tuple(
+    f"llambo-{data}"
+    for data in (
+        "breast-RandomForest", "breast-SVM", "breast-MLP_SGD", "digits-DecisionTree", "digits-AdaBoost",
+        "digits-MLP_SGD", "wine-RandomForest", "wine-SVM", "wine-AdaBoost", "iris-DecisionTree", "iris-SVM",
+        "iris-MLP_SGD", "diabetes-RandomForest", "diabetes-DecisionTree", "diabetes-AdaBoost",
+    )
+)  # fmt: skip
 CURVE_TASKS = ("lcbench-167168", "lcbench-189873")
 LOWEST, BEGUN = 2, 300  # epochs; the least that a trial trains, and how many may begin
 KNOWN = 3_000  # random configurations, of which somebody knows the best
 _BEST: dict[str, Mapping[str, Any]] = {}
+_TASKS: dict[str, Any] = {}
 
 Row: TypeAlias = dict[str, Any]
 Arms: TypeAlias = Iterator[tuple[str, Callable[[], list[Row]]]]  # the arm's name, and what runs it
@@ -85,18 +100,18 @@ def study(
     advisor: Any,
     *,
     words: str | None = None,
-    start: Mapping[str, Any] | None = None,
+    start: Sequence[Mapping[str, Any]] = (),
     names: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """The evaluations of one study. `start` goes first; `names` maps the study's parameters to the task's, where they
-    differ."""
+    """The evaluations of one study. `start` are its first trials; `names` maps the study's parameters to the task's,
+    where they differ."""
     from tunewright.agent import Agent, Budget
 
     space = space_of(task.params)
     given = {"advisor": advisor, "engine": engine, "task": words, "budget": Budget(trials=budget), "seed": seed}
     agent = Agent(space, metric="loss", store=None, **given)
-    if start is not None:
-        agent.enqueue(start)
+    for params in start:
+        agent.enqueue(params)
     rows = []
     for number in range(budget):
         trial = agent.suggest()
@@ -173,7 +188,7 @@ def gain_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
     behind = dataclasses.replace(task, params=hidden)
     yield engine, lambda: study(task, seed, budget, engine, None)
     if start is not None:
-        yield f"{engine}~default", lambda: study(task, seed, budget, engine, None, start=start.params)
+        yield f"{engine}~default", lambda: study(task, seed, budget, engine, None, start=[start.params])
     yield f"{engine}~rules", lambda: study(task, seed, budget, engine, "rules", words=words)
     yield f"{engine}~rules, blinded", lambda: study(behind, seed, budget, engine, "rules", names=names)
 
@@ -214,6 +229,12 @@ def words_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
         yield f"{engine}~{name}", lambda words=words: study(task, seed, budget, engine, None, words=words)
 
 
+def llambo_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
+    words, start = words_for(task.name), task.init_configs(seed)
+    yield engine, lambda: study(task, seed, budget, engine, None, start=start)
+    yield f"{engine}~rules", lambda: study(task, seed, budget, engine, "rules", words=words, start=start)
+
+
 def pairs_in(path: Path, budget: int) -> set[tuple[str, int]]:
     """The (task, seed) pairs that a CSV has in full."""
     if not path.exists():
@@ -232,45 +253,81 @@ def append(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
+PARTS: Mapping[str, tuple[Callable[[Any, int, int, str], Arms], Sequence[str]]] = {
+    "safety": (safety_arms, SAFETY_TASKS),
+    "gain": (gain_arms, GAIN_TASKS),
+    "words": (words_arms, SAFETY_TASKS),
+    "curves": (curve_arms, CURVE_TASKS),
+    "llambo": (llambo_arms, LLAMBO_TASKS),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task and seed with one engine, but for the arms that are there already. No arm starts after `until`."""
+
+    part: str
+    task: str
+    engine: str
+    seed: int
+    budget: int
+    have: frozenset[str]
+    until: float  # time.monotonic(), which the processes of a machine share
+
+
+def run_job(job: Job) -> list[tuple[str, list[Row], float]]:
+    """(arm, rows, seconds) of the arms that were missing."""
+    ended = []
+    for arm, run in PARTS[job.part][0](task_of(job.task), job.seed, job.budget, job.engine):
+        if arm not in job.have and (began := time.monotonic()) < job.until:
+            rows = run()
+            ended.append((arm, rows, time.monotonic() - began))
+    return ended
+
+
+def task_of(name: str) -> Any:
+    if name not in _TASKS:
+        benchmark_folder()
+        from tasks import make_task
+
+        _TASKS[name] = make_task(name)
+    return _TASKS[name]
+
+
+def pairs_by_arm(folder: Path, engine: str, budget: int) -> dict[str, set[tuple[str, int]]]:
+    paths = [folder / f"{engine}.csv", *(p for p in folder.glob("*.csv") if p.name.startswith(f"{engine}~"))]
+    return {path.stem: pairs_in(path, budget) for path in paths}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["safety", "curves", "gain", "words"])
+    parser.add_argument("part", choices=list(PARTS))
     parser.add_argument("--engines", nargs="+", default=["random", "tpe"])
-    parser.add_argument("--tasks", nargs="+", help="default: four for safety and words, eight for gain")
+    parser.add_argument("--tasks", nargs="+", help="default: the part's own")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 5], metavar=("FROM", "TO"))
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=1e9, help="start no study after this long")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run studies")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the arms' CSV files")
     args = parser.parse_args()
     benchmark_folder()
-    from tasks import make_task
-
-    parts = {
-        "safety": (safety_arms, SAFETY_TASKS),
-        "gain": (gain_arms, GAIN_TASKS),
-        "words": (words_arms, SAFETY_TASKS),
-        "curves": (curve_arms, CURVE_TASKS),
-    }
-    arms_of, usual = parts[args.part]
-    tasks = [make_task(name) for name in args.tasks or usual]
-    began = time.monotonic()
-    done: dict[str, set[tuple[str, int]]] = {}
+    until = time.monotonic() + args.minutes * 60
+    had = {engine: pairs_by_arm(args.out, engine, args.budget) for engine in args.engines}
+    jobs = []
     for seed in range(*args.seeds):  # outermost: a run cut short has all tasks and arms of its first seeds
         for engine in args.engines:
-            for task in tasks:
-                for arm, run in arms_of(task, seed, args.budget, engine):
-                    path = args.out / f"{arm}.csv"
-                    if (task.name, seed) in done.setdefault(arm, pairs_in(path, args.budget)):
-                        continue
-                    if time.monotonic() - began > args.minutes * 60:
-                        print(f"out of time before {arm}, {task.name}, seed {seed}", flush=True)
-                        return
-                    at = time.monotonic()
-                    rows = run()
-                    append(path, rows)
-                    best, advised = min(float(r["loss"]) for r in rows), sum(r["source"] == "advisor" for r in rows)
-                    what = f"best {best:.5g}, {advised} advised, {time.monotonic() - at:.1f} s"
-                    print(f"{arm}, {task.name}, seed {seed}: {what}", flush=True)
+            for task in args.tasks or PARTS[args.part][1]:
+                have = frozenset(arm for arm, pairs in had[engine].items() if (task, seed) in pairs)
+                jobs.append(Job(args.part, task, engine, seed, args.budget, have, until))
+    with ProcessPoolExecutor(args.jobs) if args.jobs > 1 else nullcontext() as pool:
+        for job, ended in zip(jobs, pool.map(run_job, jobs) if pool else map(run_job, jobs), strict=True):
+            for arm, rows, seconds in ended:
+                append(args.out / f"{arm}.csv", rows)
+                best, advised = min(float(r["loss"]) for r in rows), sum(r["source"] == "advisor" for r in rows)
+                what = f"best {best:.5g}, {advised} advised, {seconds:.1f} s"
+                print(f"{arm}, {job.task}, seed {job.seed}: {what}", flush=True)
+    if time.monotonic() > until:
+        print("out of time", flush=True)
 
 
 if __name__ == "__main__":
