@@ -151,9 +151,30 @@ def test_defaults_are_those_of_the_library_that_is_meant() -> None:
     assert defaults(None, num_leaves=Int(4, 200)) == {"learning_rate": 0.1, "n_estimators": 100, "num_leaves": 31}
 
 
-def test_a_default_outside_the_range_is_left_out_never_clamped() -> None:
+def test_a_default_outside_the_range_becomes_the_nearest_usual_value_never_the_border() -> None:
     space = Space({"eta": log(0.01, 0.2), "n_estimators": Int(200, 1000), "max_depth": Int(2, 12)})
-    assert RulesAdvisor().defaults(space, None) == {"max_depth": 6}
+    assert RulesAdvisor().defaults(space, None) == {"eta": 0.1, "n_estimators": 300, "max_depth": 6}
+
+
+def test_a_default_that_switches_something_off_is_as_near_to_off_as_the_range_allows() -> None:
+    space = Space({"eta": log(0.01, 0.5), "gamma": log(1e-4, 10), "alpha": Float(0, 1), "subsample": Float(0.1, 0.95)})
+    found = RulesAdvisor().defaults(space, "xgboost")
+    assert 1e-4 < found["gamma"] < 2e-4 and found["alpha"] == 0, "gamma is 0, alpha too and that lies in its range"
+    assert 0.9 < found["subsample"] < 0.95, "all rows"
+
+
+def test_a_default_follows_what_it_is_coupled_to() -> None:
+    smooth = Space({"C": log(1, 1e4), "gamma": log(1e-5, 1e-3)})
+    found = RulesAdvisor().defaults(smooth, "SVM")
+    assert found["C"] * found["gamma"] == pytest.approx(0.05, rel=1e-2), "C 1 belongs to a gamma of 0.05"
+
+
+@pytest.mark.parametrize(("task", "rows"), [("a decision tree", 1000), ("a decision tree on 150 samples", 150)])
+def test_counts_of_rows_become_fractions(task: str, rows: int) -> None:
+    space = Space({"max_depth": Int(1, 15), "min_samples_leaf": Float(0.001, 0.49), "min_samples_split": Float(0, 1)})
+    first = ask(space, {"task": task, "wanted": 1})["candidates"][0]["params"]
+    assert first["min_samples_leaf"] == pytest.approx(5 / rows, rel=1e-3)
+    assert first["min_samples_split"] == pytest.approx(10 / rows, rel=1e-3)
 
 
 def test_the_usual_rate_depends_on_the_fixed_optimizer_and_an_uncertain_family_has_no_defaults() -> None:

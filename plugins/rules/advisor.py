@@ -56,9 +56,9 @@ class RulesAdvisor:
         return Completion(json.dumps(answer(request.space, request.facts), allow_nan=False), usd=0.0)
 
     def defaults(self, space: Space, task: str | None) -> Mapping[str, Any]:
-        """The recognised library's defaults that lie in the space's ranges; none for an unknown family."""
+        """The recognised library's defaults, fitted to the space's ranges; none for an unknown family."""
         found = detect(space, task)
-        return _library_defaults(found) if found.certain else {}
+        return _library_defaults(space, found) if found.certain else {}
 
 
 def answer(space: Space, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,21 +107,25 @@ def _suggestions(space: Space, found: Detection, past: Past, base: Mapping[str, 
 # ------------------------------------------------------------------------------------------------ what to fall back on
 
 
-def _library_defaults(found: Detection) -> dict[str, Any]:
-    out = {}
-    for name, known in found.known.items():
+def _library_defaults(space: Space, found: Detection) -> dict[str, Any]:
+    """What the library does when nobody says otherwise, as near as the space comes to it."""
+    wanted = {}
+    for known in found.known.values():
         defaults = known.entry.defaults
-        wanted = defaults.get(found.library or "", next(iter(defaults.values()), ()))
-        value = next((v for w in wanted if (v := exact(known, w)) is not MISSING), MISSING)
-        if value is not MISSING:
-            out[name] = value
-    return out
+        wanted[known.entry.key] = defaults.get(found.library or "", next(iter(defaults.values()), ()))
+    fitted = {name: fit(known, wanted[known.entry.key]) for name, known in found.known.items()}
+    out = {name: value for name, value in fitted.items() if value is not MISSING}
+    base = {
+        name: out.get(name, middle(p)) if p.default is None else p.default for name, p in space.parameters.items()
+    }
+    settled = settle(space, found, wanted, base)  # what lies outside may move what it is coupled to
+    return out | {name: value for name, value in settled.params.items() if name in out} if settled else out
 
 
 def _base(space: Space, found: Detection, past: Past, facts: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every parameter that no setting names: the user's default, the library's, the best trial's, the
     most usual one, the middle."""
-    library = _library_defaults(found)
+    library = _library_defaults(space, found)
     best = past.best.params if past.best else {}
     given = facts.get("default") or {}
     out: dict[str, Any] = {}

@@ -44,6 +44,7 @@ class Entry:
     tell: float  # how much its name alone speaks for the family
     defining: bool  # a recipe that cannot have its word here is another recipe
     fraction: bool  # a whole number above 1 counts features or rows instead
+    rows: bool  # a count of rows; a space that ends at 1 or below searches their fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Coupling:
     power: float
     complement: bool
     optimizer: str | None  # only with this one
+    most: float  # it holds as far as this factor
     reason: str
     source: str
 
@@ -176,6 +178,7 @@ def _entry(key: str, data: Mapping[str, Any]) -> Entry:
         data.get("tell", 0.25),
         data.get("defining", False),
         data.get("fraction", False),
+        data.get("rows", False),
     )
 
 
@@ -197,6 +200,7 @@ def _coupling(data: Mapping[str, Any]) -> Coupling:
         data["power"],
         data.get("complement", False),
         data.get("optimizer"),
+        data.get("most", 4.0),
         data["reason"],
         data["source"],
     )

@@ -1,8 +1,9 @@
 """From wanted values to a configuration that is valid in the user's space.
 
-A value outside the user's range is never clamped to its border: the nearest usual value inside takes its place, else
+A value outside the user's range is never clamped to its border. One at the end of its own usual range ("off", "all
+features", "leaves of one row") becomes a value just inside; else the nearest usual value inside takes its place, else
 the middle of what the usual range shares with the user's, else the middle of the user's. Where that changes the
-leader of a coupling, the follower is rescaled.
+leader of a coupling, the follower is rescaled, within its usual range.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tunewright.plugins.rules.book import Coupling, Move, Wanted
 from tunewright.plugins.rules.matching import Detection, Known, optimizer_kind, spell, word_of
 
 MISSING: Final[Any] = object()  # None is a value
-MOST_RESCALED = 4.0  # a coupling holds locally; past this factor it is no guide
+INSIDE = 0.02  # of the parameter's scale: as near to a border as a value comes that lies at the end of all usual ones
 DIGITS = 6
 
 
@@ -79,9 +80,12 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _total(known: Known) -> int:
-    """What a fraction of 1 means: all features or rows where the space searches their whole number, else 1."""
+def _total(known: Known) -> float:
+    """The user's value for a 1 of the knowledge: all features where the space searches their whole number, one of all
+    rows where it searches their fraction, else 1."""
     parameter = known.parameter
+    if known.rows is not None:
+        return 1 / known.rows
     return parameter.high if known.entry.fraction and isinstance(parameter, Int) and parameter.high > 1 else 1
 
 
@@ -102,6 +106,12 @@ def _choice(parameter: Categorical, known: Known, value: Scalar) -> Any:
 
 def _substitute(known: Known, number: float) -> Any:
     entry, parameter = known.entry, known.parameter
+    if entry.low is not None and entry.high is not None and not isinstance(parameter, Categorical):
+        place = _to_user(known, number)
+        if number <= entry.low and not place >= parameter.low:  # a logarithm of zero is no number
+            return snap(parameter, parameter.from_unit(INSIDE))
+        if number >= entry.high and place > parameter.high:
+            return snap(parameter, parameter.from_unit(1 - INSIDE))
     defaults = [float(v) for wanted in entry.defaults.values() for v in wanted if _is_number(v)]
     usual = sorted({*entry.usual, *defaults}, key=lambda v: (_gap(v, number, entry.log), v))
     for value in usual:
@@ -168,7 +178,10 @@ def _settle(
             continue
         factor = _factor(coupling, goal, read(leader, config[leader.name]))
         if abs(math.log(factor)) > 0.05:
-            want[coupling.follower] = (now * factor,)
+            entry, rescaled = follower.entry, now * factor
+            if entry.low is not None and entry.high is not None:
+                rescaled = min(max(rescaled, min(now, entry.low)), max(now, entry.high))
+            want[coupling.follower] = (rescaled,)
             cause = f"{leader.name} {config[leader.name]:.4g}"
             notes.append(f"here {follower.name} follows {cause}: {coupling.reason} ({coupling.source})")
             config = build()
@@ -197,7 +210,7 @@ def _factor(coupling: Coupling, before: float | None, after: float | None) -> fl
         before, after = 1 - before, 1 - after
     if before <= 0 or after <= 0:
         return 1.0
-    return min(max((after / before) ** coupling.power, 1 / MOST_RESCALED), MOST_RESCALED)
+    return min(max((after / before) ** coupling.power, 1 / coupling.most), coupling.most)
 
 
 # ------------------------------------------------------------------------------------------------ a step

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from tunewright.engines.parameters import Categorical, Parameter, Scalar
+from tunewright.engines.parameters import Categorical, Float, Parameter, Scalar
 from tunewright.engines.space import Space
 from tunewright.plugins.rules.book import Entry, Family, families
 
 CERTAIN = 2.0  # score from which a family counts as recognised
 MOST_TEXT = 6.0
 MISSING_EXPECTED = 0.75
+ORDINARY_ROWS = 1000
 BASES = {"log10_": 10.0, "log2_": 2.0, "ln_": math.e}
 # "min_lr" and "warmup_lr" are no learning rate: the first word changes the meaning.
 OTHER_MEANING = frozenset({"min", "minimum", "final", "end", "warmup", "target", "decay"})
@@ -28,12 +29,14 @@ SGD = frozenset({"sgd", "sgdm", "momentum", "nesterov"})
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A parameter of the space with its knowledge. `base`: the space searches the logarithm to this base."""
+    """A parameter of the space with its knowledge. `base`: the space searches the logarithm to this base. `rows`: the
+    knowledge counts rows where the space searches a fraction of so many."""
 
     name: str
     parameter: Parameter
     entry: Entry
     base: float | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def detect(space: Space, task: str | None) -> Detection:
 def _judge(family: Family, space: Space, task: str) -> Detection:
     heard = [word for word in family.words if _says(task, word)]
     text = min(MOST_TEXT, sum(family.words[word] for word in heard))
-    known = match(family, space)
+    known = match(family, space, _rows(task))
     if not heard and all(len(_leaf(name)) == 1 for name in known):
         known = {}  # letters alone are what somebody who hides the names would write, too
     keys = {k.entry.key: k for k in known.values()}
@@ -105,6 +108,12 @@ def _says(task: str, word: str) -> bool:
     return re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", task) is not None
 
 
+def _rows(task: str) -> int:
+    """As many as the text says, else as a table of ordinary size has."""
+    said = re.search(r"(\d[\d,]*)\s+(?:training\s+)?(?:rows|samples|examples|instances|observations)\b", task)
+    return max(2, int(said[1].replace(",", ""))) if said else ORDINARY_ROWS
+
+
 def _library(family: Family, space: Space, task: str, optimizer: str | None) -> str | None:
     """The library by its hints, text before names; else the one that needs none, else the first."""
     if not family.libraries:
@@ -123,8 +132,8 @@ def _library(family: Family, space: Space, task: str, optimizer: str | None) -> 
 # ------------------------------------------------------------------------------------------------ names
 
 
-def match(family: Family, space: Space) -> dict[str, Known]:
-    """The parameters of the space that the family knows, by name."""
+def match(family: Family, space: Space, rows: int) -> dict[str, Known]:
+    """The parameters of the space that the family knows, by name. `rows`: of the table."""
     out = {}
     for name, parameter in space.parameters.items():
         leaf = _leaf(name)
@@ -132,7 +141,8 @@ def match(family: Family, space: Space) -> dict[str, Known]:
         base = BASES.get(prefix)
         key = _find(leaf[len(prefix) :], _index(family.key))
         if key is not None and _goes_with(family.entries[key], parameter, base):
-            out[name] = Known(name, parameter, family.entries[key], base)
+            entry = family.entries[key]
+            out[name] = Known(name, parameter, entry, base, rows if _of_rows(entry, parameter) else None)
     return out
 
 
@@ -177,11 +187,15 @@ def _goes_with(entry: Entry, parameter: Parameter, base: float | None) -> bool:
         return any(_takes(entry, choice) for choice in parameter.choices)
     if entry.low is None or entry.high is None:
         return (parameter.low, parameter.high) == (0, 1) and set(entry.choices) == {"true", "false"}
-    if entry.fraction and parameter.low >= 1 and parameter.high > 1:
+    if (entry.fraction and parameter.low >= 1 and parameter.high > 1) or _of_rows(entry, parameter):
         return True
     low, high = _widened(entry.low, entry.high, entry.log)
     ends = (parameter.low, parameter.high) if base is None else (base**parameter.low, base**parameter.high)
     return ends[0] <= high and ends[1] >= low
+
+
+def _of_rows(entry: Entry, parameter: Parameter) -> bool:
+    return entry.rows and isinstance(parameter, Float) and parameter.high <= 1
 
 
 def _takes(entry: Entry, choice: Scalar) -> bool:
