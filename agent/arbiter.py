@@ -67,6 +67,7 @@ class Record:
     last_asked: int | None = None  # the trial for which the advisor was last asked past the seeds
     trust: Trust = UNTRIED
     unjudged: int = 0  # trials of this advisor that were not held against one of the engine's yet
+    given: int = 0  # enqueued trials that the study began with
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,9 @@ class Decision:
 
 def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | None, str]:
     """Which kind of advice this trial has room for, or None and the reason why for none."""
-    startup = proposal.tags.get("phase") == "startup"
+    # Points that the user gave stand where random draws would have: for as many turns more the model may wait.
+    begun = record.number - record.given
+    startup = proposal.tags.get("phase") == "startup" or begun < record.given
     advised = record.seeds + record.advised
     if policy.rung_share is not None and advised + 1 > policy.rung_share * (record.number + 1):
         return None, f"advice fills at most {policy.rung_share:.0%} of the lowest rung"
@@ -166,7 +169,7 @@ def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | No
         if since < policy.probe_every:
             return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {policy.probe_every}"
         return "probe", f"a probe, since trust is low ({record.trust})"
-    if startup and record.seeds < policy.seeds and policy.seeding(record.number):
+    if startup and record.seeds < policy.seeds and policy.seeding(begun):
         if record.unjudged >= policy.max_unjudged:
             return None, f"{record.unjudged} advised trials wait to be held against the engine's own"
         return "seed", f"seed {record.seeds + 1} of {policy.seeds}"
@@ -220,7 +223,9 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         reason = _engines_turn(proposals[0], "no advised candidate passed: " + "; ".join(v.reason for v in verdicts))
         return Decision("engine", reason, phase, None, verdicts, advice.silence, numbers)
     if phase == "seed":
-        how = f"advised seed {record.seeds + 1} of {policy.seeds}, in place of a draw made without a model"
+        drawn = proposals[0].tags.get("phase") == "startup"
+        place = "in place of a draw made without a model" if drawn else f"after the {record.given} points given"
+        how = f"advised seed {record.seeds + 1} of {policy.seeds}, {place}"
     else:
         how = f"advised, and at or above the {numbers['gate_quantile']:.2f}-quantile of the engine's own candidates"
         how += f"; {why}" if phase == "probe" else ""

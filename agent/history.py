@@ -58,6 +58,7 @@ class History:
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
+        self.given = 0  # enqueued trials that the study began with
         self.outcomes: list[Result] = []  # the first of each trial, in the order in which they came
         self.results: list[Result] = []  # those of engine and advisor
         self.event = 0  # the latest end of a trial that is known
@@ -95,6 +96,8 @@ class History:
         self.created = record.number + 1
         if record.source == "advisor":
             self._count_advice(record)
+        elif record.source == "queue" and record.number == self.given:
+            self.given += 1
         if fitted is not None:
             self._records[record.number] = fitted
             self._places.new.append(fitted)

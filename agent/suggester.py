@@ -262,6 +262,7 @@ class Suggester:
             self._desk.asked_before(self._history.created) if self._desk else None,
             self._history.trust(self._desk.identity) if self._desk else UNTRIED,
             self._history.unjudged(self._desk.identity) if self._desk else 0,
+            self._history.given,
         )
         spent = self._desk.spending(self._history, self._policy.budget) if self._desk else None
         advice, scores = self._advice(record, index, asked, spent)

@@ -51,6 +51,15 @@ def test_seeds_end_with_their_number_and_their_window() -> None:
     assert turn(STARTUP, Record(10, seeds=4), POLICY)[0] != "seed"
 
 
+def test_after_points_that_were_given_there_is_room_for_seeds() -> None:
+    decision = decide(*_swap(one(), MODEL), Record(5, given=5), POLICY)
+    assert (decision.source, decision.phase) == ("advisor", "seed") and "after the 5 points given" in decision.reason
+    assert turn(MODEL, Record(9, given=5), POLICY)[0] == "seed", "for as many turns as points"
+    assert turn(MODEL, Record(10, given=5), POLICY)[0] != "seed"
+    assert turn(MODEL, Record(6, seeds=2, unjudged=2, given=5), POLICY)[0] is None, "two wait to be judged"
+    assert turn(MODEL, Record(7, seeds=5, given=5), POLICY)[0] != "seed"
+
+
 @pytest.mark.parametrize(
     "measured, problems, failed",
     [

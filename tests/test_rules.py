@@ -335,3 +335,17 @@ def test_every_answer_is_valid_new_and_the_same_again(
     assert (answer["stance"] == "propose") is bool(keys)
     for name, value in RulesAdvisor().defaults(space, task).items():
         assert space.parameters[name].problem(value) is None
+
+
+def test_a_setting_next_to_a_trial_that_lost_waits_until_steps_from_the_best_were_tried() -> None:
+    space = Space({"max_depth": Int(1, 15), "min_samples_leaf": Int(1, 40), "min_samples_split": Int(2, 80)})
+    shallow = {"max_depth": 4, "min_samples_leaf": 11, "min_samples_split": 20}
+    deep = {"max_depth": 15, "min_samples_leaf": 11, "min_samples_split": 26}
+    middle = {"max_depth": 8, "min_samples_leaf": 5, "min_samples_split": 10}
+
+    def first(values: list[float]) -> str:
+        rows = [trial(i, p, v) for i, (p, v) in enumerate(zip([shallow, deep, middle], values, strict=True))]
+        return ask(space, task="a decision tree", wanted=1, trials=rows, n_trials=3)["candidates"][0]["rationale"]
+
+    assert first([0.3, 0.1, 0.2]).startswith("Deep tree with large leaves"), "next to the best"
+    assert first([0.1, 0.3, 0.2]).startswith("From trial 0"), "deep lost"

@@ -93,7 +93,7 @@ def _suggestions(space: Space, found: Detection, past: Past, base: Mapping[str, 
     """Everything worth trying, the most promising first."""
     early = past.n_trials < SETTINGS_FIRST
     troubled = bool(past.failed) and (past.best is None or past.n_failed >= FAILURES_FIRST * past.n_trials)
-    parts = [_settings, _steps] if early else [_steps, _settings]
+    parts = [_promising, _steps, _settings] if early else [_steps, _settings]
     parts.insert(0, _answers)
     parts.append(_climbs)
     if troubled:
@@ -115,9 +115,7 @@ def _library_defaults(space: Space, found: Detection) -> dict[str, Any]:
         wanted[known.entry.key] = defaults.get(found.library or "", next(iter(defaults.values()), ()))
     fitted = {name: fit(known, wanted[known.entry.key]) for name, known in found.known.items()}
     out = {name: value for name, value in fitted.items() if value is not MISSING}
-    base = {
-        name: out.get(name, middle(p)) if p.default is None else p.default for name, p in space.parameters.items()
-    }
+    base = {name: out.get(name, middle(p)) if p.default is None else p.default for name, p in space.parameters.items()}
     settled = settle(space, found, wanted, base)  # what lies outside may move what it is coupled to
     return out | {name: value for name, value in settled.params.items() if name in out} if settled else out
 
@@ -156,6 +154,13 @@ def _settings(space: Space, found: Detection, past: Past, base: Mapping[str, Any
         if _serves(recipe, found) and (fitted := settle(space, found, recipe.values, base)) is not None:
             notes = "".join(f"; {note}" for note in fitted.notes)
             yield Suggestion(fitted.params, f"{_upper(recipe.name)}: {recipe.reason} ({recipe.source}){notes}.")
+
+
+def _promising(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) -> Iterator[Suggestion]:
+    """The settings without those whose nearest measured trial is among the worse half."""
+    for suggestion in _settings(space, found, past, base):
+        if not past.doubts(suggestion.params):
+            yield suggestion
 
 
 def _serves(recipe: Recipe, found: Detection) -> bool:

@@ -298,3 +298,16 @@ def same_place(
         elif abs(parameter.to_unit(value) - parameter.to_unit(b[name])) > within:
             return False
     return True
+
+
+def apart(space: Space, a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """The mean distance of two configurations over their parameters, in [0, 1]; what one of them lacks counts 1."""
+    total = 0.0
+    names = a.keys() | b.keys()
+    for name in names:
+        parameter = space.parameters[name]
+        if name not in a or name not in b or isinstance(parameter, Categorical):
+            total += a.get(name, MISSING) != b.get(name, MISSING)
+        else:
+            total += abs(parameter.to_unit(a[name]) - parameter.to_unit(b[name]))
+    return total / len(names)
