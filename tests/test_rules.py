@@ -339,7 +339,7 @@ def test_every_answer_is_valid_new_and_the_same_again(
 
 def test_a_setting_next_to_a_trial_that_lost_waits_until_steps_from_the_best_were_tried() -> None:
     space = Space({"max_depth": Int(1, 15), "min_samples_leaf": Int(1, 40), "min_samples_split": Int(2, 80)})
-    shallow = {"max_depth": 4, "min_samples_leaf": 11, "min_samples_split": 20}
+    shallow = {"max_depth": 4, "min_samples_leaf": 10, "min_samples_split": 20}
     deep = {"max_depth": 15, "min_samples_leaf": 11, "min_samples_split": 26}
     middle = {"max_depth": 8, "min_samples_leaf": 5, "min_samples_split": 10}
 
