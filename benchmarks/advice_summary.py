@@ -2,12 +2,14 @@
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: reference values, recorded random search
     python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
+    python benchmarks/advice_summary.py --llambo RESULTS/llambo --at 10 25 30 --per-task
     python benchmarks/advice_summary.py --lost RESULTS/raw         # what trials that an engine does not get are worth
 
 Normalised regret as in benchmarks/summary.py; its mean is taken over seeds, then over tasks, and of both arms on the
 (task, seed) pairs that all arms of an engine have. A ratio of two such means has beside it the 5% and 95% quantiles of
 10,000 bootstrap samples, for which pairs are drawn anew within each task, both arms of a pair together. The 95%
-quantile is a one-sided 95% upper bound.
+quantile is a one-sided 95% upper bound. `--llambo` sets runs from LLAMBO's initial points beside its published means,
+on the tasks that every arm has, each with its own seeds; the best known is that of all recorded runs and ours.
 """
 
 from __future__ import annotations
@@ -146,11 +148,64 @@ def gain_table(title: str, runs: Runs, tasks: Sequence[str], shown: Sequence[int
     return "\n".join([f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *lines, ""])
 
 
+def published(path: Path) -> dict[str, dict[int, float]]:
+    """LLAMBO's mean loss by task and evaluations. Accuracy is higher better there, squared error lower."""
+    found = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            sign, offset = (1, 0) if "lower is better" in row["metric"] else (-1, 1)
+            scores = {int(k.partition("@")[2]): float(v) for k, v in row.items() if k.startswith("score@")}
+            found[f"llambo-{row['dataset']}-{row['model']}"] = {at: offset + sign * v for at, v in scores.items()}
+    return found
+
+
+def llambo_table(runs: Runs, theirs: Mapping[str, Mapping[int, float]], shown: Sequence[int], per_task: bool) -> str:
+    """Regret of every arm, over the seeds that it has, beside `theirs`, LLAMBO's by task and evaluations."""
+    tasks = sorted(
+        set.intersection(*({t for (t, _), y in pairs.items() if len(y) >= max(shown)} for pairs in runs.values()))
+    )
+    heads = ["task", "at", "LLAMBO", *runs]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for title, members in [("all", tasks), *((task, [task]) for task in tasks if per_task)]:
+        for at in shown:
+            cells = [title, str(at), number(mean(theirs[task][at] for task in members))]
+            for arm in runs.values():
+                own = [pair for pair, values in arm.items() if pair[0] in members and len(values) >= at]
+                cells.append(number(mean_regret(arm, own, at)))
+            lines.append("| " + " | ".join(cells) + " |")
+    seeds = ", ".join(f"{arm} {len({seed for _, seed in pairs})}" for arm, pairs in runs.items())
+    return "\n".join([*lines, "", f"Seeds: LLAMBO 5, {seeds}.", ""])
+
+
+def llambo_text(folder: Path, results: Path, shown: Sequence[int], per_task: bool) -> str:
+    """Normalised as the benchmark does: the best of all recorded runs, the median of recorded random search."""
+    ours, peers = load([str(results)]), load([str(folder / "results" / "raw")])
+    begun_alike = load([f"shared={folder / 'results' / 'llambo_raw'}"])
+    losses = published(folder / "results" / "llambo_published.csv")
+    everyone = {**peers, **begun_alike, **ours}
+    best: dict[str, float] = {}
+    for (task, _), values in (pair for pairs in everyone.values() for pair in pairs.items()):
+        best[task] = min(best.get(task, np.inf), float(values.min()))
+    ordinary = {
+        task: float(
+            np.median([v for (name, _), values in begun_alike["shared:random"].items() if name == task for v in values])
+        )
+        for task in losses
+    }
+    scale = {task: (best[task], ordinary[task]) for task in losses}
+    theirs = {
+        task: {at: max(0.0, (loss - scale[task][0]) / (scale[task][1] - scale[task][0])) for at, loss in by_at.items()}
+        for task, by_at in losses.items()
+    }
+    return llambo_table(regrets({**ours, **begun_alike}, scale), theirs, shown, per_task)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--safety", type=Path, metavar="FOLDER")
     parser.add_argument("--gain", type=Path, metavar="FOLDER")
     parser.add_argument("--words", type=Path, metavar="FOLDER")
+    parser.add_argument("--llambo", type=Path, metavar="FOLDER", help="of studies from LLAMBO's initial points")
     parser.add_argument("--lost", type=Path, metavar="FOLDER", help="runs of engines alone, of benchmarks/engines.py")
     parser.add_argument("--at", nargs="+", type=int, default=[10, 25, 50], help="evaluations; safety takes the last")
     parser.add_argument("--per-task", action="store_true", help="gain on every single task too")
@@ -165,6 +220,8 @@ def main() -> None:
     if args.lost:
         runs = regrets(load([str(args.lost)]), reference)
         print(lost_table(runs, sorted(runs), max(args.at)))
+    if args.llambo:
+        print(llambo_text(folder, args.llambo, args.at, args.per_task))
     if args.gain:
         recorded = [str(folder / "results" / name) for name in ("raw", "llambo_raw")]
         everyone = regrets(load([str(args.gain), *recorded]), reference)  # the best known is the best of all arms

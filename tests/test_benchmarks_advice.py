@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -38,6 +38,7 @@ class Task:
     name: str
     params: list[Param]
     asked: list[dict[str, Any]]
+    init_configs: Callable[[int], list[dict[str, Any]]] | None = None
 
     def evaluate(self, config: dict[str, Any]) -> float:
         self.asked.append(config)
@@ -69,6 +70,16 @@ def test_the_default_first_arm_begins_where_the_rules_do(advice: ModuleType) -> 
     assert first["random~default"][1] == {"queue", "engine"}, "and has no advice"
     assert "advisor" in first["random~rules"][1]
     assert first["random~rules, blinded"] == first["random"], "names that say nothing bring no advice"
+
+
+def test_studies_from_given_points_begin_with_them_alone_and_with_the_rules(advice: ModuleType) -> None:
+    given = [{"C": 3.0 * k, "gamma": 0.02 * k} for k in range(1, 6)]
+    task = Task("llambo-iris-SVM", SVM, [], lambda seed: given)
+    for arm, run in advice.llambo_arms(task, 0, 12, "random"):
+        begun = len(task.asked)
+        sources = [row["source"] for row in run()]
+        assert task.asked[begun : begun + 5] == given and sources[:5] == ["queue"] * 5
+        assert ("advisor" in sources[5:]) == arm.endswith("~rules")
 
 
 def test_blinding_renames_conditions_too_and_can_be_undone(advice: ModuleType) -> None:
@@ -165,6 +176,21 @@ def test_the_gain_table_holds_rules_against_both(tables: ModuleType) -> None:
     assert cells[:7] == ["gp", "1", "3", ".800", ".500", ".400", ".880"]
     assert [cell.split()[0] for cell in cells[7:]] == ["0.50", "0.80", "1.10"]
     assert tables.gain_table("t", runs, ["other"], [1]) == ""
+
+
+def test_published_means_are_losses_beside_which_our_runs_stand(tables: ModuleType, tmp_path: Path) -> None:
+    header = "dataset,model,seeds,metric,score@2,std@2"
+    rows = ["iris,SVM,5,accuracy (higher is better),0.9,0.1", "diabetes,SVM,5,MSE (lower is better),0.6,0.1"]
+    (tmp_path / "published.csv").write_text("\n".join([header, *rows]))
+    losses = tables.published(tmp_path / "published.csv")
+    assert losses["llambo-iris-SVM"][2] == pytest.approx(0.1) and losses["llambo-diabetes-SVM"][2] == 0.6
+    runs = {
+        "gp": {("a", 0): np.array([0.9, 0.4]), ("a", 1): np.array([0.9, 0.2]), ("b", 0): np.array([0.9, 0.1])},
+        "short": {("a", 0): np.array([0.5, 0.5]), ("b", 0): np.array([0.1])},
+    }
+    table = tables.llambo_table(runs, {"a": {2: 0.25}, "b": {2: 0.0}}, [2], True).splitlines()
+    assert table[2:4] == ["| all | 2 | .250 | .300 | .500 |", "| a | 2 | .250 | .300 | .500 |"], "b is not had by all"
+    assert table[-1] == "Seeds: LLAMBO 5, gp 2, short 1."
 
 
 def test_lost_trials_are_the_last_ones_of_runs_that_are_long_enough(tables: ModuleType) -> None:
