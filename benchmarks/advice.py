@@ -9,7 +9,8 @@
     python benchmarks/advice_summary.py --safety RESULTS/safety --gain RESULTS/gain --words RESULTS/words
 
 Every arm is a real study, kept in memory; all arms of a (task, seed) share its seed, so that the engine begins in the
-same way. `safety`: each adversary of tunewright.agent.testing whose answers are valid, as the advisor. `curves`: the
+same way. `safety`: each adversary of tunewright.agent.testing whose answers are valid, as the advisor. `given`: the
+same after five random points that a user enqueued. `curves`: the
 same on learning curves, under a scheduler, the budget counted in full trainings. `gain`: the rules advisor on
 parameters with ordinary names and a task in words; the same engine with the default that the rules know put first; the
 same study with its parameters named x1 to xd and no words. `words`: no advisor, but a person who says where two of the
@@ -31,6 +32,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -72,6 +74,7 @@ LLAMBO_TASKS = tuple(
 )  # fmt: skip
 CURVE_TASKS = ("lcbench-167168", "lcbench-189873")
 LOWEST, BEGUN = 2, 300  # epochs; the least that a trial trains, and how many may begin
+GIVEN = 5  # random points
 KNOWN = 3_000  # random configurations, of which somebody knows the best
 _BEST: dict[str, Mapping[str, Any]] = {}
 _TASKS: dict[str, Any] = {}
@@ -168,13 +171,16 @@ def curve_arms(task: Any, seed: int, fulls: int, engine: str) -> Arms:
             yield f"{engine}~{enemy.name}", lambda enemy=enemy: trained_study(task, seed, fulls, engine, enemy.make())
 
 
-def safety_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
+def safety_arms(task: Any, seed: int, budget: int, engine: str, given: int = 0) -> Arms:
+    """`given`: random points that every study begins with."""
     from tunewright.agent.testing import adversaries
 
-    yield engine, lambda: study(task, seed, budget, engine, None)
-    for enemy in adversaries(space_of(task.params), task.evaluate, seed=seed):
+    space = space_of(task.params)
+    run = partial(study, task, seed, budget, engine, start=space.sample(np.random.default_rng(seed), given))
+    yield engine, lambda: run(None)
+    for enemy in adversaries(space, task.evaluate, seed=seed):
         if enemy.harms:
-            yield f"{engine}~{enemy.name}", lambda enemy=enemy: study(task, seed, budget, engine, enemy.make())
+            yield f"{engine}~{enemy.name}", lambda enemy=enemy: run(enemy.make())
 
 
 def gain_arms(task: Any, seed: int, budget: int, engine: str) -> Arms:
@@ -255,6 +261,7 @@ def append(path: Path, rows: list[Row]) -> None:
 
 PARTS: Mapping[str, tuple[Callable[[Any, int, int, str], Arms], Sequence[str]]] = {
     "safety": (safety_arms, SAFETY_TASKS),
+    "given": (partial(safety_arms, given=GIVEN), SAFETY_TASKS),
     "gain": (gain_arms, GAIN_TASKS),
     "words": (words_arms, SAFETY_TASKS),
     "curves": (curve_arms, CURVE_TASKS),
