@@ -349,3 +349,11 @@ def test_a_setting_next_to_a_trial_that_lost_waits_until_steps_from_the_best_wer
 
     assert first([0.3, 0.1, 0.2]).startswith("Deep tree with large leaves"), "next to the best"
     assert first([0.1, 0.3, 0.2]).startswith("From trial 0"), "deep lost"
+
+
+def test_trials_that_lost_far_away_cast_no_doubt_on_settings() -> None:
+    space = Space({"max_depth": Int(1, 15), "min_samples_leaf": Int(1, 400), "min_samples_split": Int(2, 400)})
+    poor = [{"max_depth": d, "min_samples_leaf": 200 + d, "min_samples_split": 300} for d in (1, 4, 7, 10, 13)]
+    rows = [trial(i, p, 0.9) for i, p in enumerate(poor)]
+    answer = ask(space, task="a decision tree", wanted=1, trials=rows, n_trials=5)
+    assert answer["candidates"][0]["rationale"].startswith("Moderate depth")

@@ -18,6 +18,7 @@ from tunewright.plugins.rules.fitting import apart, same_place
 REPEAT = 0.02  # configurations this close on every number's scale count as the same
 FEWEST_FOR_TRENDS = 6
 FEWEST_TO_DOUBT = 3
+NEAR = 0.1  # mean distance over the parameters, within which a trial says something of a configuration
 _SIGNS: Mapping[Trouble, re.Pattern[str]] = {
     "memory": re.compile(r"out of memory|\boom\b|memoryerror|bad_alloc|alloc\w* (failed|error)|cannot allocate", re.I),
     "timeout": re.compile(r"time[ds]?[ -]?out|time limit|deadline|too (slow|long)", re.I),
@@ -79,11 +80,12 @@ class Past:
         return any(same_place(self.space, params, other, REPEAT) or self.space.key(other) == key for other in seen)
 
     def doubts(self, params: Params) -> bool:
-        """Whether the measured trial nearest to this configuration is among the worse half. Never of few trials."""
+        """Whether the measured trial nearest to this configuration, if any is near, is among the worse half. Never of few
+        trials."""
         if len(self.finished) < FEWEST_TO_DOUBT:
             return False
-        nearest = min(range(len(self.finished)), key=lambda i: apart(self.space, params, self.finished[i].params))
-        return nearest >= (len(self.finished) + 1) // 2
+        gaps = [apart(self.space, params, trial.params) for trial in self.finished]
+        return min(gaps) <= NEAR and gaps.index(min(gaps)) >= (len(gaps) + 1) // 2
 
     def trends(self) -> dict[str, float]:
         """By number parameter: correlation in [-1, 1] of a higher value with a better rank. Empty for few trials."""
