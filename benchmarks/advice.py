@@ -10,10 +10,10 @@
 
 Every arm is a real study, kept in memory; all arms of a (task, seed) share its seed, so that the engine begins in the
 same way. `safety`: each adversary of tunewright.agent.testing whose answers are valid, as the advisor. `given`: the
-same after five random points that a user enqueued. `curves`: the
-same on learning curves, under a scheduler, the budget counted in full trainings. `gain`: the rules advisor on
-parameters with ordinary names and a task in words; the same engine with the default that the rules know put first; the
-same study with its parameters named x1 to xd and no words. `words`: no advisor, but a person who says where two of the
+same after five random points that a user enqueued. `curves`: the same on learning curves, under a scheduler, the budget
+counted in full trainings. `gain`: the rules advisor on parameters with ordinary names and a task in words; the same
+engine with the default that the rules know put first; the same study with its parameters named x1 to xd and no words.
+`words`: no advisor, but a person who says where two of the
 parameters do well ("right": around the best of 3,000 random configurations) or who warns of just that place ("wrong").
 `llambo`: the tasks of the LLAMBO paper, each study begun with the five initial points that the paper shares, alone and
 with the rules. One CSV per arm; a run that was interrupted goes on where it was: a (task, seed) that an arm has is not

@@ -80,8 +80,7 @@ class Past:
         return any(same_place(self.space, params, other, REPEAT) or self.space.key(other) == key for other in seen)
 
     def doubts(self, params: Params) -> bool:
-        """Whether the measured trial nearest to this configuration, if any is near, is among the worse half. Never of few
-        trials."""
+        """Whether the nearest measured trial, if any is near, is among the worse half. Never of few trials."""
         if len(self.finished) < FEWEST_TO_DOUBT:
             return False
         gaps = [apart(self.space, params, trial.params) for trial in self.finished]
