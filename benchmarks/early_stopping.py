@@ -28,7 +28,7 @@ ARMS = {
     "asha": Arm("asha", 64),
     "hyperband": Arm("hyperband", 40),
     "freeze-thaw": Arm("freeze-thaw", 40),
-    "auto": Arm("auto", 40),  # what a study with a fidelity and nothing else named gets
+    "auto": Arm("auto", 30),  # what a study with a fidelity and nothing else named gets
 }
 
 
