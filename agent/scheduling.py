@@ -31,6 +31,7 @@ PAIRS: Mapping[str, tuple[str, str]] = {
 """What an `engine=` of this name stands for: the engine and the scheduler of the paper that it is named after."""
 
 AUTO = "auto"
+SHORTEST = 27  # of the longest training, the share after which trials are first compared
 
 _ACTIONS: Mapping[str, type[Begun]] = {"new": New, "resume": Resume, "clone": Clone}
 
@@ -88,11 +89,15 @@ def scheduler_of(scheduler: Any) -> SchedulerChoice | None:
     raise FixArgument("not a scheduler", field="scheduler", value=scheduler, fix=fix)
 
 
-def usual_scheduler(engine: Any, fidelity: Fidelity | None, objectives: Sequence[Objective]) -> str | None:
+def usual_scheduler(
+    engine: Any, fidelity: Fidelity | None, objectives: Sequence[Objective]
+) -> tuple[str, Mapping[str, int]] | None:
     """What scheduler="auto" stands for in a new study. Who names neither engine nor scheduler, but says how far
-    training can go, gets the pair that needs the fewest steps; a named engine trains to the end."""
-    several = fidelity is not None and fidelity.low < fidelity.high
-    return "freeze-thaw" if engine == AUTO and several and len(objectives) == 1 else None
+    training can go, gets what needed the fewest steps (docs/benchmarks.md): ASHA, whose rungs are close to each other
+    and begin where a value says more than luck, beside the usual engine. A named engine trains to the end."""
+    if engine != AUTO or fidelity is None or fidelity.low == fidelity.high or len(objectives) > 1:
+        return None
+    return "asha", {"eta": 2, "grace": max(fidelity.low, -(-fidelity.high // SHORTEST))}
 
 
 def split_pair(engine: Any, scheduler: Any) -> tuple[Any, Any]:

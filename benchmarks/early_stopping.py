@@ -27,7 +27,8 @@ ARMS = {
     "asha-2": Arm(("asha", {"grace": 2}), 40),
     "asha": Arm("asha", 64),
     "hyperband": Arm("hyperband", 40),
-    "freeze-thaw": Arm("auto", 40),  # what a study with a fidelity and nothing else named gets
+    "freeze-thaw": Arm("freeze-thaw", 40),
+    "auto": Arm("auto", 30),  # what a study with a fidelity and nothing else named gets
 }
 
 

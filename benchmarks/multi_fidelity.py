@@ -1,7 +1,7 @@
 """Our tuners on learning curves, beside the recorded peers: the same tasks and seeds, budgets counted in epochs.
 
     export TUNEWRIGHT_BENCH_DATA=FOLDER      # the benchmark's folder: tasks, recorded peers, reference values
-    python benchmarks/multi_fidelity.py --method tunewright-freeze-thaw --seeds 0 10 --out FOLDER_FOR_RESULTS
+    python benchmarks/multi_fidelity.py --method tunewright-auto --seeds 0 10 --out FOLDER_FOR_RESULTS
     python benchmarks/multi_fidelity.py --summary FOLDER_FOR_RESULTS
 
 Every option of the benchmark's own run_mf.py is understood. Engine and scheduler are driven as a study drives them, by
@@ -22,7 +22,8 @@ from typing import Any
 
 from benchmark_data import benchmark_folder, space_of
 
-from tunewright.agent.scheduling import PAIRS
+from tunewright.agent.lineup import choices
+from tunewright.agent.scheduling import AUTO, PAIRS, scheduler_of, usual_scheduler
 from tunewright.engines import Objective, Observation
 from tunewright.engines.schedulers import New, Resume, TrialView
 from tunewright.engines.types import Fidelity, State, Verdict
@@ -34,6 +35,7 @@ BUDGETS = (3, 5, 10, 20)  # in full trainings
 RANDOM = 100  # full trainings of random search, to whose regret the cost is measured
 ARMS = {
     **{f"tunewright-{name}": PAIRS[name] for name in ("asha", "bohb", "freeze-thaw", "hyperband")},
+    "tunewright-auto": (AUTO, AUTO),  # what a study with a fidelity and nothing else named gets
     "tunewright-gp-asha": ("gp", "asha"),
     "tunewright-tpe-hyperband": ("tpe", "hyperband"),
     "tunewright-tpe-full": ("tpe", None),
@@ -46,10 +48,11 @@ def arm(engine_name: str, scheduler_name: str | None) -> Callable[[Any, int, Any
     def run(task: Any, seed: int, meter: Any) -> None:
         space, loss, fidelity = space_of(task.params), [Objective("loss")], Fidelity("epoch", LOWEST, task.max_epoch)
         modelled = fidelity if scheduler_name else None
-        engine = registry.load("engines", engine_name)(space, loss, seed, fidelity=modelled)
-        scheduler = None
-        if scheduler_name is not None:
-            scheduler = registry.load("schedulers", scheduler_name)(loss, fidelity, seed, space=space)
+        usual = usual_scheduler(AUTO, fidelity, loss) if scheduler_name == AUTO else scheduler_name
+        choice = scheduler_of(usual)
+        named = choices(engine_name, loss, space, choice and choice.name)[0].source.name
+        engine = registry.load("engines", named)(space, loss, seed, fidelity=modelled)
+        scheduler = choice and choice.make(loss, fidelity, seed, space)
         trials: list[dict[str, Any]] = []
         while True:
             action = New(fidelity.high) if scheduler is None else scheduler.next([])

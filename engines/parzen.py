@@ -20,13 +20,37 @@ from tunewright.engines.space import Space
 TINY = 1e-300
 MANY = 50  # bins, and more, are narrow
 CELLS = 64  # of a column's table
-BLOCK = 100_000  # pairs of points and kernels at a time, for the processor's cache
+BLOCK = 50_000  # pairs of kernels and points at a time, for the processor's cache
 PRIOR_WEIGHT = 1.0
 # Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
 # many parameters of much narrower kernels is nothing but its nearest kernel, and candidates stay where the best are.
 WIDTH = 0.6
 MIN_WIDTH = 0.01
 MIN_MOVED = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Of a discrete number's column, the different `values` (k,) of some points, the bin around each, and which of them
+    a point (m,) has."""
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    point: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What estimators are asked about, and what all of them need of it. units: (m, d), NaN where inactive. features:
+    (f, m), all zero in a column that a point does not use, which makes the kernels' factor 1. bins: of each discrete
+    column. low, high: (m, numbers) around each number, where its share of a distribution is read."""
+
+    units: np.ndarray
+    features: np.ndarray
+    bins: list[Bins]
+    low: np.ndarray
+    high: np.ndarray
 
 
 class Axes:
@@ -43,6 +67,7 @@ class Axes:
         self.floats: list[int] = np.flatnonzero(smooth).tolist()
         self.categories: list[int] = np.flatnonzero(self.categorical & several).tolist()
         self.discrete: list[int] = np.flatnonzero(~self.categorical & ~smooth & several).tolist()
+        self.numbers = self.floats + self.discrete
         self.single = space.encode([{n: p.value_at(0) for n, p in space.parameters.items() if p.count == 1}])[0]
 
     def snap(self, units: np.ndarray) -> np.ndarray:
@@ -68,6 +93,27 @@ class Axes:
         half = 0.5 / p.count
         return units - half, units + half
 
+    def choices(self, units: np.ndarray, column: int) -> np.ndarray:
+        """(choices + 1, n) which choice each unit stands for; in the last row whether it stands for any."""
+        count = int(self.counts[column])
+        chosen = np.floor(units[:, column] * count) == np.arange(count)[:, None]
+        return np.vstack([chosen, ~np.isnan(units[:, column])])
+
+    def points(self, units: np.ndarray) -> Points:
+        x = units[:, self.floats]
+        low, high, bins = [x - 0.5 / CELLS], [x + 0.5 / CELLS], []
+        for column in self.discrete:
+            values, point = np.unique(units[:, column], return_inverse=True)
+            bins.append(Bins(values, *self.edges(column, values), point))
+            low.append(bins[-1].low[point, None])
+            high.append(bins[-1].high[point, None])
+        used = ~np.isnan(x.T)
+        x = np.where(used, x.T - 0.5, 0.0)
+        features = np.vstack(
+            [x * x, x, used.astype(float), *(self.choices(units, column) for column in self.categories)]
+        )
+        return Points(units, features, bins, np.maximum(np.hstack(low), 0.0), np.minimum(np.hstack(high), 1.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Parzen:
@@ -89,108 +135,105 @@ class Parzen:
 
     def log_density(self, units: np.ndarray) -> np.ndarray:
         """(m,) log densities of (m, d) units, relative to the uniform density."""
-        # The log of a product of Gaussians is a quadratic form, so all pairs of points and kernels are one matrix
-        # product: of [x^2, x, 1] with the coefficients of each kernel. A category is a coordinate per choice.
-        points, kernels, start = self._points(units), self._kernels(), np.log(self.weights)
-        tables = [self._log_masses(column, units[:, column]) for column in self.axes.discrete]
-        out = np.empty(len(units))
-        step = max(1, BLOCK // len(self.weights))
-        for block in (slice(k, k + step) for k in range(0, len(units), step)):
-            total = points[block] @ kernels
-            total += start
-            for logs, kernel in tables:
-                total += np.take(logs[block], kernel, axis=1)
-            top = total.max(axis=1)
-            total -= top[:, None]
-            out[block] = top + np.log(np.exp(total, out=total).sum(axis=1))
-        return out
+        return self._together(self.axes.points(units))
 
     def log_margins(self, units: np.ndarray) -> np.ndarray:
-        """(m,) sums over the columns that a point uses of the log density of each alone, relative to the uniform one.
+        """(m,) sums of the log density of each column that a point uses, taken alone, relative to the uniform one."""
+        return self._alone(self.axes.points(units))
 
-        A number's comes from a table of the distribution function at CELLS + 1 positions. The kernels are moved there,
-        each in shares to the two beside it, so that the cost hardly grows with them.
-        """
+    def _together(self, points: Points) -> np.ndarray:
+        # The log of a product of Gaussians is a quadratic form, so all pairs of kernels and points are one matrix
+        # product: of the coefficients of each kernel with [x^2, x, 1]. A category is a coordinate per choice.
+        kernels, start = self._kernels(), np.log(self.weights)[:, None]
+        tables = [self._log_masses(column, bins) for column, bins in zip(self.axes.discrete, points.bins, strict=True)]
+        tops, sums = [], []
+        step = max(1, BLOCK // max(1, len(points.units)))
+        for block in (slice(k, k + step) for k in range(0, len(start), step)):
+            total = kernels[:, block].T @ points.features
+            total += start[block]
+            spare = np.empty_like(total)
+            for logs, kernel in tables:
+                total += np.take(logs, kernel[block], axis=0, out=spare, mode="clip")
+            tops.append(total.max(axis=0))
+            total -= tops[-1]
+            # Terms between 0 and 1 need no more than half the digits, which take a third of the time.
+            terms = np.exp(total, dtype=np.float32, casting="same_kind")
+            sums.append(np.ones(len(terms), dtype=np.float32) @ terms)
+        top = np.max(tops, axis=0)
+        return np.asarray(top + np.log(np.sum(np.exp(tops - top) * sums, axis=0)))
+
+    def _alone(self, points: Points) -> np.ndarray:
+        # A number's comes from a table of the distribution function at CELLS + 1 positions. The kernels are moved
+        # there, each in shares to the two beside it, so that the cost hardly grows with them.
         from scipy.special import ndtr
 
-        grid, steps = np.linspace(0.0, 1.0, CELLS + 1), np.arange(-CELLS, CELLS + 1) / CELLS
-        out = np.zeros(len(units))
-        for column in self.axes.floats + self.axes.discrete:
-            x, known = units[:, column], ~np.isnan(self.centers[:, column])
-            if not known.any():
-                continue
-            place, weight = self.centers[known, column] * CELLS, self.weights[known]
-            left = np.minimum(place.astype(int), CELLS - 1)
-            mass: np.ndarray = np.bincount(left, weight * (1 + left - place), CELLS + 1)
-            mass[1:] += np.bincount(left, weight * (place - left), CELLS)
-            below = ndtr(steps / self.widths[column])
-            before = below[CELLS::-1]  # each kernel's part below 0
-            mass /= below[: CELLS - 1 : -1] - before  # its part inside
-            table = np.convolve(below, mass)[CELLS : 2 * CELLS + 1] - before @ mass + (1.0 - weight.sum()) * grid
-            low, high = (x - 0.5 / CELLS, x + 0.5 / CELLS) if column in self.axes.floats else self.axes.edges(column, x)
-            low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
-            share = np.interp(high, grid, table) - np.interp(low, grid, table)
-            out += np.nan_to_num(np.log(np.maximum(share / (high - low), TINY)))
+        numbers, units = self.axes.numbers, points.units
+        centers, rows = self.centers[:, numbers], np.arange(len(numbers))
+        known = ~np.isnan(centers)
+        place, weight = np.where(known, centers, 0.0) * CELLS, self.weights[:, None] * known
+        left = np.minimum(place.astype(int), CELLS - 1)
+        right = place - left
+        cell, size = (left + (CELLS + 1) * rows).ravel(), (CELLS + 1) * len(numbers)
+        mass: np.ndarray = np.bincount(cell, (weight * (1 - right)).ravel(), size).astype(float)  # whole where empty
+        mass[1:] += np.bincount(cell, (weight * right).ravel(), size)[:-1]
+        mass = mass.reshape(len(numbers), CELLS + 1)
+        below = ndtr(np.arange(-CELLS, CELLS + 1) / CELLS / self.widths[numbers, None])
+        before = below[:, CELLS::-1]  # each kernel's part below 0
+        mass /= below[:, : CELLS - 1 : -1] - before  # its part inside
+        # Row t of a column's windows holds what each place, from the last to the first, has below position t.
+        windows = np.lib.stride_tricks.sliding_window_view(below, CELLS + 1, axis=1)
+        table = np.matmul(windows, mass[:, ::-1, None])[..., 0] - (before * mass).sum(axis=1, keepdims=True)
+        table += (1.0 - weight.sum(axis=0))[:, None] * np.linspace(0.0, 1.0, CELLS + 1)
+        share = _read(table, points.high) - _read(table, points.low)
+        with np.errstate(invalid="ignore"):
+            logs = np.log(np.maximum(share, TINY) / (points.high - points.low))
+        out: np.ndarray = np.where(np.isnan(units[:, numbers]), 0.0, logs).sum(axis=1)
         for column in self.axes.categories:
             count, width = int(self.axes.counts[column]), self.widths[column]
-            chosen = self.weights @ self._choices(self.centers, column)
+            chosen = self.axes.choices(self.centers, column) @ self.weights
             shares = count * (1 - width) * chosen[:count] + width * chosen[count] + 1 - chosen[count]
             x = np.nan_to_num(units[:, column])
             out += np.where(np.isnan(units[:, column]), 0.0, np.log(shares)[np.floor(x * count).astype(int)])
         return out
 
-    def _points(self, units: np.ndarray) -> np.ndarray:
-        """(m, f) features; all zero in a column that a point does not use, which makes the kernels' factor 1."""
-        x = units[:, self.axes.floats] - 0.5
-        used = ~np.isnan(x)
-        x = np.where(used, x, 0.0)
-        return np.hstack([x * x, x, used, *(self._choices(units, c) for c in self.axes.categories)])
-
     def _kernels(self) -> np.ndarray:
-        """(f, n) the kernels' coefficients of the features of `_points`."""
+        """(f, n) each kernel's coefficients of the features of points."""
         from scipy.special import ndtr
 
         floats = self.axes.floats
-        width, center = self.widths[floats], self.centers[:, floats]
+        width, center = self.widths[floats, None], np.ascontiguousarray(self.centers[:, floats].T)
         used = ~np.isnan(center)
         mu = np.where(used, center, 0.5)
         inside = ndtr((1 - mu) / width) - ndtr(-mu / width)
         curvature = used / (2 * width * width)
         mu -= 0.5
         level = curvature * mu * mu + used * np.log(width * math.sqrt(2 * math.pi) * inside)
-        rows = [-curvature, 2 * curvature * mu, -level]
+        parts = [-curvature, 2 * curvature * mu, -level]
         for column in self.axes.categories:
-            width, count = self.widths[column], self.axes.counts[column]
-            scale = np.full(int(count) + 1, math.log((count * (1 - width) + width) / width))
-            scale[-1] = math.log(width)
-            rows.append(self._choices(self.centers, column) * scale)
-        return np.hstack(rows).T
+            share, count = self.widths[column], self.axes.counts[column]
+            scale = np.full((int(count) + 1, 1), math.log((count * (1 - share) + share) / share))
+            scale[-1] = math.log(share)
+            parts.append(self.axes.choices(self.centers, column) * scale)
+        return np.vstack(parts)
 
-    def _choices(self, units: np.ndarray, column: int) -> np.ndarray:
-        """(n, choices + 1) which choice each unit stands for; in the last column whether it stands for any."""
-        count = int(self.axes.counts[column])
-        chosen = np.floor(units[:, column] * count)[:, None] == np.arange(count)
-        return np.hstack([chosen, ~np.isnan(units[:, column : column + 1])])
-
-    def _log_masses(self, column: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(m, k) log factors of a discrete number at its k different centers, and (n,) which of these a kernel has.
+    def _log_masses(self, column: int, bins: Bins) -> tuple[np.ndarray, np.ndarray]:
+        """(k, m) log factors of a discrete number at its k different centers, and (n,) which of these a kernel has.
 
         A factor is the kernel's mass over the bin of the value, over the bin's width; in a narrow bin the density.
         """
         from scipy.special import ndtr
 
         # Few values repeat often: each pair is computed once.
-        width = self.widths[column]
-        values, point = np.unique(x, return_inverse=True)
+        width, low, high = self.widths[column], bins.low, bins.high
         means, kernel = np.unique(self.centers[:, column], return_inverse=True)
-        low, high = self.axes.edges(column, values)
+        means = means[:, None]
         inside = ndtr((1 - means) / width) - ndtr(-means / width)
-        logs = -0.5 * np.square((values[:, None] - means) / width) - np.log(width * math.sqrt(2 * math.pi) * inside)
+        logs = -0.5 * np.square((bins.values - means) / width) - np.log(width * math.sqrt(2 * math.pi) * inside)
         wide = high - low > 1 / MANY
-        low, high = low[wide, None], high[wide, None]
+        low, high = low[wide], high[wide]
         mass = (ndtr((high - means) / width) - ndtr((low - means) / width)) / inside
-        logs[wide] = np.log(np.maximum(mass / (high - low), TINY))
-        return np.where(np.isnan(logs), 0.0, logs)[point], kernel
+        logs[:, wide] = np.log(np.maximum(mass / (high - low), TINY))
+        return np.take(np.where(np.isnan(logs), 0.0, logs), bins.point, axis=1), kernel
 
     def recombine(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """(n, d) units whose columns come from different kernels, a random part of them moved by the kernel.
@@ -224,6 +267,23 @@ class Parzen:
             category = np.where(spread < self.widths, uniform, centers)
         drawn = np.where(self.axes.categorical, category, normal)
         return np.where(np.isnan(centers), uniform, drawn)
+
+
+def log_ratio(good: Parzen, bad: Parzen, units: np.ndarray, margins: float) -> np.ndarray:
+    """(m,) log of good over bad at (m, d) units: of the joint densities, and with weight `margins` of each column
+    alone."""
+    points = good.axes.points(units)
+    together = good._together(points) - bad._together(points)
+    return (1 - margins) * together + margins * (good._alone(points) - bad._alone(points))
+
+
+def _read(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """(m, c) values, by linear interpolation, of c columns' tables (c, CELLS + 1) over [0, 1]; any where it is NaN."""
+    place = np.nan_to_num(positions) * CELLS
+    left = np.minimum(place.astype(int), CELLS - 1)
+    columns = np.arange(len(table))
+    start = table[columns, left]
+    return start + (place - left) * (table[columns, left + 1] - start)
 
 
 def _widths(axes: Axes, units: np.ndarray, n: float) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.history import History, check_options
 from tunewright.engines.parameters import Categorical, Parameter
-from tunewright.engines.parzen import Axes, Parzen
+from tunewright.engines.parzen import Axes, Parzen, log_ratio
 from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
 from tunewright.engines.types import (
@@ -261,9 +261,6 @@ class TPE:
     def _ratio(self, model: tuple[Parzen, Parzen], units: np.ndarray) -> np.ndarray:
         """(m,) log l/g of (m, d) units, the weighted mean of that of the joint densities and that of each column alone,
         and what is known beforehand."""
-        good, bad = model
-        together = good.log_density(units) - bad.log_density(units)
-        alone = good.log_margins(units) - bad.log_margins(units)
-        ratio = (1 - MARGINS) * together + MARGINS * alone
+        ratio = log_ratio(*model, units, MARGINS)
         tilt = self._knowledge.tilt(self._history.observations)
         return ratio if tilt is None else ratio + tilt.log(units)

@@ -232,7 +232,7 @@ def test_tune_names_the_engine_that_runs(shell: Shell, tmp_path: Path) -> None:
     path = study_yaml(tmp_path, engine="auto", fidelity={"max": 3})
     for _ in range(2):  # the second time the scheduler is the study's
         _, out, _ = shell("tune", path, "--trials", 1)
-        assert re.search(r"^engine +freeze-thaw \(auto\)$", out, re.M)
+        assert re.search(r"^engine +portfolio \(auto\)$", out, re.M)
 
 
 def test_the_options_win_over_the_file(shell: Shell, tmp_path: Path) -> None:

@@ -314,7 +314,24 @@ def test_low_fidelity_trials_inform_the_full_one() -> None:
     assert engine.ask(index=13, fidelity=9)[0].fidelity == 9
 
 
-@pytest.mark.parametrize("options", [{"acquisition": "nei"}, {"kernel": "poly"}, {"kappa": -1.0}, {"startup": 0}])
+def test_a_share_is_drawn_at_random_where_the_full_fidelity_is_extrapolated() -> None:
+    space, fidelity = Space({"x": Float(0, 1)}), Fidelity("epoch", 1, 81)
+
+    def drawn(reached: int, **options: Any) -> list[float]:
+        engine = GP(space, LOSS, 0, fidelity=fidelity, **options)
+        engine.tell([Observation(k, {"x": k / 9}, ((k / 9 - 0.7) ** 2,), fidelity=reached) for k in range(10)])
+        proposals = [engine.ask(index=k)[0] for k in range(100, 160)]
+        return [p.params["x"] for p in proposals if p.tags.get("phase") == "startup"]
+
+    few = drawn(9)
+    assert 3 <= len(few) <= 18 and np.ptp(few) > 0.5  # 9 of 60 expected, all over the range
+    assert len(drawn(9, random_fraction=1.0)) == 60
+    assert not drawn(81) and not drawn(9, random_fraction=0.0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"acquisition": "nei"}, {"kernel": "poly"}, {"kappa": -1.0}, {"startup": 0}, {"random_fraction": 2.0}]
+)
 def test_wrong_options_name_the_argument(options: dict[str, Any]) -> None:
     with pytest.raises(FixArgument) as caught:
         GP(Space(MIXED), LOSS, 0, **options)

@@ -289,14 +289,17 @@ def test_the_scheduler_is_part_of_the_study(tmp_path):
         study(path, scheduler="hyperband")
 
 
-def test_fidelity_alone_brings_freeze_thaw_and_a_named_engine_trains_to_the_end():
+def test_fidelity_alone_brings_early_stopping_and_a_named_engine_trains_to_the_end():
     given = {"trials": 6, "scheduler": "auto"}
     agent = study(engine="auto", **given)
     assert [agent.suggest().fidelity for _ in range(3)] == [1, 1, 1]
-    assert {t.proposer for t in agent.trials} == {"freeze-thaw"}
+    assert {t.proposer for t in agent.trials} == {"portfolio"}
+    assert agent.config["scheduler"] == ["asha", {"eta": 2, "grace": 1}]
     for others in ({"engine": "random", **given}, {"engine": "auto", "trials": 6, "scheduler": None}):
         assert study(**others).suggest().fidelity == 9
     assert study(engine="auto", high=1, **given).config["scheduler"] is None
+    # The first steps of a long training say little.
+    assert study(engine="auto", high=100, **given).suggest().fidelity == 4
 
 
 def test_a_study_that_trains_to_the_end_goes_on_doing_so(tmp_path):
@@ -308,7 +311,7 @@ def test_a_study_that_trains_to_the_end_goes_on_doing_so(tmp_path):
 
 def test_a_freeze_thaw_study_opened_again_keeps_its_engine(tmp_path):
     path = tmp_path / "s.db"
-    study(path, engine="auto", scheduler="auto").close()
+    study(path, engine="freeze-thaw", scheduler="auto").close()
     again = Agent(store=path, advisor=None, budget=Budget(trials=9))
     assert again.suggest().fidelity == 1
     assert again.trials[0].proposer == "freeze-thaw"

@@ -35,13 +35,15 @@ from tunewright.engines.types import (
 ACQUISITIONS = ("ei", "pi", "ucb", "thompson")
 CANDIDATES = 384
 START_CANDIDATES = 24
+RANDOM_SALT = 3
 SAME = 1e-4
 MAX_LISTED = 10_000
 
 
 class GP:
     """Options: acquisition "ei" | "pi" | "ucb" | "thompson", kernel "matern52" | "matern32" | "rbf", kappa (ucb only),
-    startup (trials before the model is asked).
+    startup (trials before the model is asked), random_fraction (share drawn at random once trials ended, or rest, short
+    of full fidelity: what is known there is extrapolated, and a model that errs must not hide a part of the space).
 
     A number above zero among an observation's `constraints` counts as a failure whose loss is known. With a fidelity,
     its position on a log scale is one more input, and the model is asked about full fidelity. A configuration that was
@@ -61,16 +63,21 @@ class GP:
         kernel: str = "matern52",
         kappa: float = 2.0,
         startup: int = 4,
+        random_fraction: float = 0.15,
     ):
         for name, value, known in (("acquisition", acquisition, ACQUISITIONS), ("kernel", kernel, KERNELS)):
             if value not in known:
                 raise FixArgument(f"unknown {name}", field=name, value=value, fix=f"one of {', '.join(known)}")
         if not startup >= 1:
             raise FixArgument("the first trial has no model", field="startup", value=startup, fix="startup=4")
+        if not 0 <= random_fraction <= 1:
+            fix = "random_fraction=0.15"
+            raise FixArgument("a share is from 0 to 1", field="random_fraction", value=random_fraction, fix=fix)
         if not kappa >= 0:
             raise FixArgument("a weight is at least zero", field="kappa", value=kappa, fix="kappa=2.0")
         self._objective, self._seed, self._fidelity = objectives[0], seed, fidelity
         self._acquisition, self._kappa, self._startup = acquisition, float(kappa), startup
+        self._random_fraction = random_fraction
         self._encoding = Encoding(space, with_fidelity=fidelity is not None)
         self._learner = Learner(self._encoding, kernel)
         self._knowledge = Knowledge(self._encoding.space, objectives[0])
@@ -97,6 +104,8 @@ class GP:
             model = self._model()
             if model is None or len(self._told) + len(waiting) < self._startup:
                 row, tags = self._start(waiting, rng), {"phase": "startup"}
+            elif (lot := stream(self._seed, k, RANDOM_SALT)).random() < self._random_fraction and self._short:
+                row, tags = self._random(waiting, lot), {"phase": "startup"}
             else:
                 row, tags = self._propose(model, waiting, rng), {}
             waiting = np.vstack([waiting, row])
@@ -118,6 +127,14 @@ class GP:
 
         rows = encoding.encode(self._knowledge.samples(rng, self._told, START_CANDIDATES))
         return self._best_new(rows, away(rows), away, waiting)
+
+    @property
+    def _short(self) -> bool:
+        return bool((self._levels() < 1).any())
+
+    def _random(self, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        rows = self._encoding.encode(self._knowledge.samples(rng, self._told, START_CANDIDATES))
+        return self._best_new(rows, np.zeros(len(rows)), lambda left: np.zeros(len(left)), waiting)
 
     def _propose(self, model: Model, waiting: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         encoding = self._encoding
