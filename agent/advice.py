@@ -178,12 +178,13 @@ class AdviceDesk:
         if closed := self._breaker.allow(number):
             return Advice(silence=closed)
         self._store.update_proposals({p.id: ("expired", "history has moved on") for p in waiting if p.id is not None})
-        return self.question(wanted, history, asked)
+        return self.question(wanted, history, asked, seeding=phase == "seed")
 
-    def question(self, wanted: int, history: History, asked: Asked) -> Question:
-        """Puts a question; `answer` must follow. Raises StudyMoved where another one is open by now."""
+    def question(self, wanted: int, history: History, asked: Asked, *, seeding: bool) -> Question:
+        """Puts a question; `answer` must follow. Raises StudyMoved where another one is open by now.
+        `seeding`: whether candidates get trials without the consent of the engine's model."""
         number, prompt = history.created, load(PURPOSE)
-        request = self._request(prompt, number, wanted, history, asked)
+        request = self._request(prompt, number, wanted, history, asked, seeding)
         began = self._store.begin_consult(
             self._study_id, number, as_of=history.event, wanted=wanted, patience=self._deadline + SLACK
         )
@@ -219,7 +220,9 @@ class AdviceDesk:
             sleep=self.sleep,
         )
 
-    def _request(self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked) -> AdviceRequest:
+    def _request(
+        self, prompt: Prompt, number: int, wanted: int, history: History, asked: Asked, seeding: bool
+    ) -> AdviceRequest:
         space, curves = self.view.space, self._curves(history)
         diagnoses = {n: words(read) for n in curves if (read := self.view.reading(n))}
         facts = digest.build(
@@ -230,7 +233,7 @@ class AdviceDesk:
             data=self.view.record.config.get("data"),
             budget_left=self._budget.assumed_trials - number,
             wanted=wanted,
-            seeding=asked.startup,
+            seeding=seeding,
             engine=digest.EngineView(
                 asked.source.name,
                 asked.proposal.params,

@@ -193,6 +193,8 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         "trust": record.trust.mean,
         "evaluated": record.trust.evaluated,
     }
+    if record.given:
+        numbers["given"] = record.given
     if phase is None:
         silence = advice.silence or why
         return Decision("engine", _engines_turn(proposals[0], silence), silence=silence, numbers=numbers)
@@ -234,8 +236,11 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
 
 def _engines_turn(proposal: Proposal, why_no_advice: str) -> str:
     """Why the engine itself proposes this point, and why it was left its turn."""
-    startup = proposal.tags.get("phase") == "startup"
-    what = "covers the space before there is a model" if startup else "is where its model expects most"
+    what = "is where its model expects most"
+    if proposal.tags.get("by_chance"):
+        what = "is a random draw beside those of its model"
+    elif proposal.tags.get("phase") == "startup":
+        what = "covers the space before there is a model"
     return f"the engine's point {what}; {why_no_advice}"
 
 

@@ -12,6 +12,9 @@ from typing import Any
 _ENGINES = {
     "the engine's point covers the space before there is a model": "it covers the space while there is no model yet",
     "the engine's point is where its model expects most": "it is where the engine's model expects most",
+    "the engine's point is a random draw beside those of its model": (
+        "it is a random draw of the engine's, so that no belief of its model hides a part of the space"
+    ),
 }
 _SILENCES = (
     (r"advice fills at most (\d+%) of the lowest rung",
@@ -24,7 +27,9 @@ _SILENCES = (
      r"the advisor was not asked, since it was at trial \1 and is at most once in \2 trials"),
 )  # fmt: skip
 _SHARE = re.compile(r"advice had (\d+) of (\d+) turns; its share is capped at ([\d.]+)")
-_SEED = re.compile(r"advised seed (\d+) of (\d+), in place of a draw made without a model")
+_SEED = re.compile(
+    r"advised seed (\d+) of (\d+), (?:in place of a draw made without a model|after the (\d+) points given)"
+)
 _GATE = re.compile(r"advised, and at or above the ([\d.]+)-quantile of the engine's own candidates")
 _CHECKS = {
     "gate": "the engine's model expects more of its own candidates",
@@ -38,7 +43,8 @@ _CHECKS = {
 def decided(decision: Mapping[str, Any], reason: str) -> str:
     """One sentence; the reason itself where nothing plainer is known."""
     if seed := _SEED.match(reason):
-        return f"one of at most {seed[2]} early trials of the advisor's, in place of a point drawn without a model"
+        place = f"after the {seed[3]} that were given" if seed[3] else "in place of a point drawn without a model"
+        return f"one of at most {seed[2]} early trials of the advisor's, {place}"
     if gate := _GATE.match(reason):
         part = 1 - float(gate[1])
         said = f"the advisor's, and by the engine's own model among the best {part:.0%} of what the engine would try"

@@ -229,7 +229,7 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     engine = facts["engine"]
     if engine is None or engine["params"] is None:
         return []
-    how = " (spread over the space, it has no model yet)" if engine["startup"] else ""
+    how = " (drawn without a model, to cover the space)" if engine["startup"] else ""
     ends = "."
     if engine["mean"] is not None:
         spread = f" (uncertain by ± {number(engine['std'], 2)})" if engine["std"] is not None else ""

@@ -113,15 +113,20 @@ def study_files(store: Path | None, record: StudyRecord) -> Path:
     folder = f"{record.id}-{re.sub(r'[^A-Za-z0-9_-]', '_', record.name)}"
     if store is None:
         scratch = Path(tempfile.gettempdir()) / f"tunewright-{uuid.uuid4().hex[:12]}"
-        atexit.register(_discard, scratch, os.getpid())
+        _scratch.append((scratch, os.getpid()))
         return scratch / folder
     return store.with_name(f"{store.name}.files") / folder
 
 
-def _discard(folder: Path, owner: int) -> None:
-    """At the end of the process that made it; a fork has the same list of what to do at its own end."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+_scratch: list[tuple[Path, int]] = []  # with the process that made it
+
+
+@atexit.register
+def _discard() -> None:
+    """At the end of the process; a fork has its parent's list, too."""
+    for folder, owner in _scratch:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class MadeUp(NamedTuple):

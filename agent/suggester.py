@@ -118,7 +118,8 @@ class Suggester:
         with self._lock:
             assert self._desk is not None, "somebody was asked"
             self._sync()
-            return self._desk.question(wanted, self._history, self._ask())
+            asked = self._ask()
+            return self._desk.question(wanted, self._history, asked, seeding=asked.startup)
 
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""

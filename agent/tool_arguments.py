@@ -105,9 +105,9 @@ class Caps(Nothing):
     trials: int | None = Field(
         None, ge=1, le=100_000, description="Trials in all, those already made included; null lifts a cap."
     )
-    seconds: float | None = Field(None, gt=0, description="Seconds of training, added up over trials.")
-    tokens: int | None = Field(None, ge=1, description="Tokens of all models asked, in and out.")
-    usd: float | None = Field(None, gt=0, description="Dollars for all models asked.")
+    seconds: float | None = Field(None, gt=0, description="Seconds of training, added up over trials; null lifts it.")
+    tokens: int | None = Field(None, ge=1, description="Tokens of all models asked, in and out; null lifts it.")
+    usd: float | None = Field(None, gt=0, description="Dollars for all models asked; null lifts it.")
 
     @model_validator(mode="after")
     def _any(self) -> Caps:

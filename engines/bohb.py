@@ -19,7 +19,7 @@ from tunewright.engines.history import History, check_options
 from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
 from tunewright.engines.tpe import TPE
-from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Proposal, stream
+from tunewright.engines.types import BY_CHANCE, Capabilities, Fidelity, Objective, Observation, Proposal, stream
 from tunewright.engines.types import Params as Config
 
 CANDIDATES = 64  # N_s of the paper
@@ -91,7 +91,7 @@ class BOHB:
             rng = stream(self.seed, k, RANDOM_SALT)
             # Algorithm 2, line 1: a share rho is drawn at random.
             config = None if model is None or rng.random() < self.random_fraction else self._best(model, k, taken)
-            tags = {"phase": "startup" if config is None else "model"}
+            tags = {"phase": "model"} if config else dict(BY_CHANCE) if model else {"phase": "startup"}
             draw = partial(self._knowledge.sample, rng, self._history.observations)
             config = config or self._history.fresh(draw, rng, taken)
             taken.add(self.space.key(config))

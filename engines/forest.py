@@ -25,6 +25,7 @@ from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.types import (
+    BY_CHANCE,
     Capabilities,
     Fidelity,
     Objective,
@@ -171,7 +172,7 @@ class Forest:
             if model is None or len(self._rows) + len(running) < self._startup:
                 config, tags = self._spread(running, rng), {"phase": "startup"}
             elif by_chance:
-                config, tags = self._drawn(running, rng), {"phase": "startup"}
+                config, tags = self._drawn(running, rng), dict(BY_CHANCE)
             else:
                 config, tags = self._propose(model, running, rng), {}
             running.append(config)

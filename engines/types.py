@@ -87,11 +87,15 @@ class Fidelity:
         return math.log(max(step, 1) / self.low) / math.log(self.high / self.low)
 
 
+BY_CHANCE: Mapping[str, Any] = {"phase": "startup", "by_chance": True}
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """A configuration somebody proposes. `params` holds active free parameters only, as plain Python scalars.
 
-    `tags` are facts for the record and the arbiter; {"phase": "startup"} marks a draw made without a model.
+    `tags` are facts for the record and the arbiter; {"phase": "startup"} marks a draw made without a model, BY_CHANCE
+    one that is made at random although there is a model.
     """
 
     params: Params

@@ -8,7 +8,7 @@ import pytest
 from tunewright.agent.arbiter import Advice, Candidate, Measured, Policy, Record, Scores, decide
 from tunewright.agent.decided import decided
 from tunewright.agent.trust import Trust
-from tunewright.engines.types import Proposal
+from tunewright.engines.types import BY_CHANCE, Proposal
 
 POLICY = Policy(budget=50)
 STARTUP = Proposal({"x": 0.5}, tags={"phase": "startup"})
@@ -63,3 +63,11 @@ def test_advice_that_was_taken() -> None:
 
 def test_what_has_no_plainer_words_stays() -> None:
     assert decided({}, "the default configuration: x by the user") == "the default configuration: x by the user"
+
+
+def test_seeds_after_given_points_and_draws_by_chance_have_plain_words():
+    given = "advised seed 2 of 5, after the 5 points given"
+    assert decided({}, given) == "one of at most 5 early trials of the advisor's, after the 5 that were given"
+    chance = Proposal({"x": 0.5}, tags=dict(BY_CHANCE))
+    drawn = decide(Advice(silence="the study has no advisor"), [chance], Scores(), Record(9), POLICY)
+    assert decided({}, drawn.reason).startswith("it is a random draw of the engine's, so that no belief of its model")

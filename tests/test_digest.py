@@ -244,7 +244,9 @@ def test_other_trials_show_only_what_differs() -> None:
 
 
 def test_an_engine_without_a_model_or_a_point() -> None:
-    assert "it has no model yet" in history([], engine=digest.EngineView("tpe", BASE, startup=True))
+    assert "(drawn without a model, to cover the space)" in history(
+        [], engine=digest.EngineView("tpe", BASE, startup=True)
+    )
     assert "The engine, tpe" not in history([], engine=digest.EngineView("tpe", None))
 
 

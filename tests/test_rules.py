@@ -357,3 +357,18 @@ def test_trials_that_lost_far_away_cast_no_doubt_on_settings() -> None:
     rows = [trial(i, p, 0.9) for i, p in enumerate(poor)]
     answer = ask(space, task="a decision tree", wanted=1, trials=rows, n_trials=5)
     assert answer["candidates"][0]["rationale"].startswith("Moderate depth")
+
+
+@pytest.mark.parametrize(
+    ("said", "rows"),
+    [
+        ("50,000 training rows", 50_000), ("1_000_000 rows", 1_000_000), ("1e6 samples", 1_000_000),
+        ("10k rows", 10_000),
+        ("1.5 million rows", 1_500_000), ("batches of 64 examples, 50000 rows", 50_000), ("3 rows", 1_000),
+        ("9" * 5_000 + " rows", 1_000), ("a table", 1_000),
+    ],
+)  # fmt: skip
+def test_the_rows_that_a_task_names_make_counts_into_fractions(said: str, rows: int) -> None:
+    space = Space({"max_depth": Int(1, 20), "min_samples_split": Float(1e-9, 0.5, log=True)})
+    found = RulesAdvisor().defaults(space, f"a decision tree of scikit-learn, {said}")
+    assert found["min_samples_split"] == pytest.approx(2 / rows, rel=1e-4)

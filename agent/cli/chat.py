@@ -163,7 +163,8 @@ class _Chat:
                 return
             if text.lower() in QUIT:
                 return
-            self._session.talker = attached.result()
+            if not text.startswith("/"):  # the grammar needs no model
+                self._session.talker = attached.result()
             if text.lower() == "again":
                 text = self._session.unanswered() or ""
                 if not text:

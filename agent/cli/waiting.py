@@ -31,8 +31,9 @@ class Waiting:
             self._began = self._wrote = now
         terminal = render.terminal(sys.stdout)
         if over:
-            self._began = None
-            if terminal:
+            shown, self._began = self._looks > 0, None
+            self._looks = 0
+            if terminal and shown:
                 click.echo("\r\x1b[K", nl=False)
         elif terminal:
             self._looks += 1

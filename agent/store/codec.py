@@ -27,7 +27,10 @@ def dumps(value: Any, field: str) -> str:
 
 def loads(text: str) -> Any:
     # What `dumps` wrote has no space around it, and `decode` looks for that longer than it reads a configuration.
-    value, end = _decoder.raw_decode(text)
+    try:
+        value, end = _decoder.raw_decode(text)
+    except ValueError:
+        end = -1
     return value if end == len(text) else _decoder.decode(text)
 
 

@@ -21,7 +21,16 @@ from tunewright.engines.gp.acquisition import log_expected_improvement
 from tunewright.engines.history import History, check_options
 from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params, Space
-from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Prediction, Proposal, stream
+from tunewright.engines.types import (
+    BY_CHANCE,
+    Capabilities,
+    Fidelity,
+    Objective,
+    Observation,
+    Prediction,
+    Proposal,
+    stream,
+)
 from tunewright.engines.types import Params as Config
 
 CANDIDATES = 300
@@ -76,15 +85,15 @@ class FreezeThaw:
     ) -> list[Proposal]:
         running, out = [dict(p.params) for p in pending], []
         for k in range(index, index + n):
-            rng, phase = stream(self.seed, k, RANDOM_SALT), "startup"
+            rng, tags = stream(self.seed, k, RANDOM_SALT), {"phase": "startup"}
             if len(self._history.keys) + len(running) < self.startup:
                 config = self._spread(running, rng)
             elif rng.random() < self.random_fraction or (model := self._belief.model()) is None:
-                config = self._fresh(running, rng)
+                config, tags = self._fresh(running, rng), dict(BY_CHANCE)
             else:
-                config, phase = self._propose(model, running, rng), "model"
+                config, tags = self._propose(model, running, rng), {"phase": "model"}
             running.append(config)
-            out.append(Proposal(config, fidelity, tags={"phase": phase}))
+            out.append(Proposal(config, fidelity, tags=tags))
         return out
 
     def _fresh(self, running: Sequence[Config], rng: np.random.Generator) -> Params:

@@ -21,6 +21,7 @@ from tunewright.engines.priors import Knowledge, Prior
 from tunewright.engines.space import Params as Config
 from tunewright.engines.space import Space
 from tunewright.engines.types import (
+    BY_CHANCE,
     Capabilities,
     Fidelity,
     Objective,
@@ -105,7 +106,7 @@ class GP:
             if model is None or len(self._told) + len(waiting) < self._startup:
                 row, tags = self._start(waiting, rng), {"phase": "startup"}
             elif (lot := stream(self._seed, k, RANDOM_SALT)).random() < self._random_fraction and self._short:
-                row, tags = self._random(waiting, lot), {"phase": "startup"}
+                row, tags = self._random(waiting, lot), dict(BY_CHANCE)
             else:
                 row, tags = self._propose(model, waiting, rng), {}
             waiting = np.vstack([waiting, row])

@@ -79,7 +79,7 @@ def remote_tools(call: Callable[[str, Mapping[str, Any]], Awaitable[str]]) -> li
 
 def schema(tool: Tool) -> dict[str, Any]:
     """The arguments as JSON schema, without what a model can do without: what does not fit is refused by the tool
-    itself, in its own words, and what may be left out need not be said to be null."""
+    itself, in its own words, and what may be left out need not be said to be null, but where that has a meaning."""
     made = tool.arguments.model_json_schema()
     properties = {name: _lean(entry) for name, entry in made.get("properties", {}).items()}
     required = {key: made[key] for key in ("required",) if key in made}
@@ -92,6 +92,8 @@ def _lean(entry: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         key: value for key, value in entry.items() if key not in LIMITS and not (key == "default" and value is None)
     }
+    if "null" in kept.get("description", ""):  # there it says something
+        return kept
     given = [one for one in kept.pop("anyOf", []) if one != {"type": "null"}]
     if len(given) == 1:
         return {**_lean(given[0]), **kept}

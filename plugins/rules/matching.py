@@ -21,6 +21,12 @@ CERTAIN = 2.0  # score from which a family counts as recognised
 MOST_TEXT = 6.0
 MISSING_EXPECTED = 0.75
 ORDINARY_ROWS = 1000
+FEWEST_ROWS, MOST_ROWS = 20, 10**12
+FACTORS = {"k": 1e3, "m": 1e6, "thousand": 1e3, "million": 1e6}
+ROWS = re.compile(
+    r"(?<![\w.,])(\d{1,3}(?:[ ,_]\d{3})+|\d{1,12}(?:\.\d{1,2})?(?:e\d{1,2})?)\s*(k|m|thousand|million)?\s+"
+    r"(?:training\s+)?(?:rows|samples|examples|instances|observations)\b"
+)
 BASES = {"log10_": 10.0, "log2_": 2.0, "ln_": math.e}
 # "min_lr" and "warmup_lr" are no learning rate: the first word changes the meaning.
 OTHER_MEANING = frozenset({"min", "minimum", "final", "end", "warmup", "target", "decay"})
@@ -109,9 +115,11 @@ def _says(task: str, word: str) -> bool:
 
 
 def _rows(task: str) -> int:
-    """As many as the text says, else as a table of ordinary size has."""
-    said = re.search(r"(\d[\d,]*)\s+(?:training\s+)?(?:rows|samples|examples|instances|observations)\b", task)
-    return max(2, int(said[1].replace(",", ""))) if said else ORDINARY_ROWS
+    """As many as the text says ("50,000 rows", "10k samples", "1e6 rows"), else as a table of ordinary size has. The
+    largest counts: batches have examples, too."""
+    said = [float(re.sub(r"[,_ ]", "", n[1])) * FACTORS.get(n[2], 1.0) for n in ROWS.finditer(task)]
+    most = max(said, default=0.0)
+    return int(most) if FEWEST_ROWS <= most <= MOST_ROWS else ORDINARY_ROWS
 
 
 def _library(family: Family, space: Space, task: str, optimizer: str | None) -> str | None:
