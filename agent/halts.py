@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from tunewright.agent.view import StudyView
 
 ETA = 3  # of the schedulers by rungs, where a study names none
-COMPARED = 2_000  # trials up to which a trial's place among all at its step is looked for: it takes every curve
 
 
 def meanings(config: Mapping[str, Any], states: Iterable[str]) -> dict[str, str]:
@@ -26,16 +25,14 @@ def meanings(config: Mapping[str, Any], states: Iterable[str]) -> dict[str, str]
 
 def halted(view: StudyView, record: TrialRecord) -> str | None:
     """Why a trial is paused or stopped, by which numbers; None for any other."""
-    curve = view.curve(record.number)
-    if record.state not in (State.PAUSED, State.STOPPED) or not curve:
+    if record.state not in (State.PAUSED, State.STOPPED) or not (curve := view.curve(record.number)):
         return None
     config, (step, value) = view.record.config, curve[-1]
     metric = view.objectives[0].name
     said = f"{record.state} by {_scheduler(config)} at {unit(config)} {step:g} with {metric} {value:.4g}"
     if not math.isfinite(value):
         return f"{said}, which is no number to go on with"
-    if place := _place(view, record, step):
-        said += f", {place}"
+    said += f", {_place(view, value, step)}"
     if record.state is State.STOPPED:
         return f"{said}: it was ended early, for good"
     return f"{said}: it rests, and goes on {_condition(config)}"
@@ -60,13 +57,9 @@ def _condition(config: Mapping[str, Any]) -> str:
     return "when its next stretch is due" if name == "pbt" else f"when {_scheduler(config)} takes it up"
 
 
-def _place(view: StudyView, record: TrialRecord, step: float) -> str:
-    """How a trial stands among those that reported at the same step: "number 4 of 9 there"."""
-    trials = view.trials()
-    if len(trials) > COMPARED:
-        return ""
-    there = {t.number: dict(view.curve(t.number)).get(step) for t in trials}
-    loss = view.objectives[0].loss
-    reached = {number: loss(value) for number, value in there.items() if value is not None and math.isfinite(value)}
-    rank = 1 + sum(value < reached[record.number] for value in reached.values())
+def _place(view: StudyView, value: float, step: float) -> str:
+    """How a value stands among those that were reported at the same step: "number 4 of 9 there"."""
+    objective = view.objectives[0]
+    reached = [objective.loss(other) for other in view.store.values_at(view.record.id, objective.name, step)]
+    rank = 1 + sum(other < objective.loss(value) for other in reached)
     return f"number {rank} of {len(reached)} there"

@@ -46,6 +46,14 @@ class Metrics(Base):
         values = tuple(_SPECIAL[kind] if kind else value for _, value, kind in rows)
         return Curve(metric, tuple(row[0] for row in rows), values)
 
+    def values_at(self, study_id: int, metric: str, step: float) -> list[float]:
+        """The finite values that a study's trials reported at one step."""
+        self.flush()
+        with self._connection.read() as db:
+            sql = "SELECT value FROM metrics WHERE trial = t.id AND metric = ?2 AND step = ?3 AND kind IS NULL"
+            rows = db.execute(f"SELECT ({sql}) found FROM trials t WHERE study = ?1", [study_id, metric, step])
+            return [value for (value,) in rows if value is not None]
+
     def metric_names(self, study_id: int, number: int) -> list[str]:
         """In alphabetical order."""
         self.flush()

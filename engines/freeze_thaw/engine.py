@@ -88,8 +88,10 @@ class FreezeThaw:
             rng, tags = stream(self.seed, k, RANDOM_SALT), {"phase": "startup"}
             if len(self._history.keys) + len(running) < self.startup:
                 config = self._spread(running, rng)
-            elif rng.random() < self.random_fraction or (model := self._belief.model()) is None:
+            elif rng.random() < self.random_fraction:
                 config, tags = self._fresh(running, rng), dict(BY_CHANCE)
+            elif (model := self._belief.model()) is None:
+                config = self._fresh(running, rng)
             else:
                 config, tags = self._propose(model, running, rng), {"phase": "model"}
             running.append(config)
