@@ -105,6 +105,13 @@ class Beliefs:
         self._store, self._study_id = store, study_id
         self.heard: int | None = None
         self.all: list[Held] = []
+        self._seen = 0
+
+    def follow(self, said: int) -> None:
+        """`sync`, where `said`, the latest event that is of no trial, is news."""
+        if said > self._seen:
+            self.sync()
+            self._seen = said
 
     def sync(self, until: int | None = None) -> None:
         """Takes in what is new, to event `until` where it is named."""

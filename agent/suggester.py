@@ -123,7 +123,7 @@ class Suggester:
 
     def _ask(self) -> Asked:
         """The engine's point, for the words of a question alone."""
-        index = self._store.next_ask_index(self._study_id)
+        index = self._standing.ask_index
         asked = self._engines.ask(index, self._history.pending(self._engines.strict))
         return asked if asked.startup or not self._engines.reference(index) else self._engines.with_view(asked)
 
@@ -144,6 +144,7 @@ class Suggester:
 
     @uncollected()
     def _sync(self) -> None:
+        self._standing = self._store.standing(self._study_id)
         ended = self._history.sync()
         took = None if self._scheduler is None else self._scheduler.take()
         told = [Told(r.source, self._view.observation(r)) for r in ended] if took is None else took
@@ -153,7 +154,7 @@ class Suggester:
             self._desk.sync()
             self._turn.heard = self._desk.heard
         self._check_trust()
-        self._beliefs.sync()
+        self._beliefs.follow(self._standing.said)
         self._engines.believe(self._beliefs.holding)
 
     def _check_trust(self) -> None:
@@ -229,7 +230,7 @@ class Suggester:
 
     def _draft(self, fidelity: int | None = None) -> Draft:
         """Who gets the next new trial, which is trained to `fidelity` at first."""
-        if queued := self._store.next_queued(self._study_id):
+        if self._standing.queued and (queued := self._store.next_queued(self._study_id)):
             queue_id, params = queued
             return Draft(Decision("queue", "enqueued by the user"), params, USER.name, queue_id=queue_id)
         # In strict mode trial 0 comes from the user's defaults alone: the same trial as without an advisor.
@@ -242,7 +243,7 @@ class Suggester:
         for held in self._held():
             asked = Asked(Proposal(held.params, tags=held.tags), held.source)
             return self._arbitrate(asked, held.ask_index or 0, held.id)
-        index = self._store.next_ask_index(self._study_id)
+        index = self._standing.ask_index
         asked = self._engines.ask(index, self._history.pending(self._engines.strict), fidelity)
         return self._arbitrate(asked, index, None)
 

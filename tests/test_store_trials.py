@@ -127,11 +127,24 @@ def test_stored_proposals_are_taken_changed_and_listed(store, study):
     assert [p.id for p in store.proposals(study, status="open")] == [ids[2]]
     assert [(p.status, p.reason) for p in store.proposals(study, status="expired")] == [("expired", "newer advice")]
     assert [(p.id, p.number) for p in store.proposals(study, 2)] == [(ids[0], 0)]  # made for 0, became 2
-    assert store.next_ask_index(study) == 5
+    assert store.standing(study).ask_index == 5
     store.update_proposals({ids[2]: ("rejected", "twice")})
     assert store.proposals(study, status="open") == []
     with pytest.raises(FixArgument):
         store.update_proposals({99: ("rejected", None)})
+
+
+def test_what_a_turn_begins_with_is_told_in_one_look(store, study):
+    before = store.standing(study)
+    assert (before.ask_index, before.queued) == (0, False)
+    item = store.enqueue(study, {"x": 0.5})
+    queued = store.standing(study)
+    assert queued.queued and queued.said > before.said
+    new_trial(store, study, queue_id=item, proposals=[proposal(ask_index=0)])
+    taken = store.standing(study)
+    assert (taken.ask_index, taken.queued, taken.said) == (1, False, queued.said)  # a trial's event is of a trial
+    store.believe(study, [{"parameter": "x", "belief": "rising"}], by="rules")
+    assert store.standing(study).said > taken.said
 
 
 def test_the_queue_is_first_in_first_out_and_each_item_goes_once(store, study):

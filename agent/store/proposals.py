@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunewright.agent.records import ProposalRecord, ProposalStatus
 from tunewright.agent.store.base import Base
@@ -14,6 +14,22 @@ from tunewright.plugins.hooks import Source
 _COLUMNS = "made_by, source, params, status, number, taken_by, id, ask_index, call, rationale, reason, tags"
 WAITING = ("held", "open")
 WAITS = "status IN ('held', 'open')"
+
+# In these words SQLite takes an index for each of the three.
+_STANDING = """
+SELECT (SELECT coalesce(max(ask_index) + 1, 0) FROM proposals WHERE study = ?1 AND ask_index IS NOT NULL),
+       EXISTS (SELECT 1 FROM queue WHERE study = ?1 AND taken_by IS NULL),
+       (SELECT coalesce(max(id), 0) FROM events WHERE study = ?1 AND number IS NULL)
+"""
+
+
+class Standing(NamedTuple):
+    """`ask_index`: how many proposals the study's engines have made, so the index of their next one. `queued`: whether
+    a configuration waits in the queue. `said`: the latest event that is of no trial."""
+
+    ask_index: int
+    queued: bool
+    said: int
 
 
 class Proposals(Base):
@@ -57,11 +73,10 @@ class Proposals(Base):
             rows = db.execute(f"SELECT {_COLUMNS} FROM proposals WHERE {where} ORDER BY id", arguments).fetchall()
         return [_record(row) for row in rows]
 
-    def next_ask_index(self, study_id: int) -> int:
-        """How many proposals the study's engines have made: the index of their next one."""
+    def standing(self, study_id: int) -> Standing:
+        """What a turn begins with, in one look."""
         with self._connection.read() as db:
-            sql = "SELECT coalesce(max(ask_index) + 1, 0) FROM proposals WHERE study = ? AND ask_index IS NOT NULL"
-            return int(db.execute(sql, [study_id]).fetchone()[0])
+            return Standing(*db.execute(_STANDING, [study_id]).fetchone())
 
     def update_proposals(self, updates: Mapping[int, tuple[ProposalStatus, str | None]]) -> None:
         """Gives stored proposals, by id, a new (status, reason)."""
