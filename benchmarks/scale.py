@@ -27,7 +27,6 @@ import cloudpickle
 from tunewright.agent import Agent, Float, Int
 
 SPACE = {**{f"x{i}": Float(0, 1) for i in range(4)}, "lr": Float(1e-5, 1, log=True), "width": Int(1, 512, log=True)}
-BATCH = 0.5
 
 
 def study(folder: str, engine: str) -> Agent:
@@ -74,10 +73,10 @@ class Method:
 
 
 class SimulatedActor:
-    """Trains for `seconds` and reports every `every` of them, gathered as a real actor gathers them."""
+    """Trains for `seconds` and reports every `every` of them, gathered for `batch` seconds as a real actor does."""
 
-    def __init__(self, clock: Clock, seconds: float, every: float, idle: list[float]):
-        self._clock, self._seconds, self._every, self._idle = clock, seconds, every, idle
+    def __init__(self, clock: Clock, seconds: float, every: float, batch: float, idle: list[float]):
+        self._clock, self._seconds, self._every, self._batch, self._idle = clock, seconds, every, batch, idle
         self._ended = 0.0
 
     def __getattr__(self, name: str) -> Method:
@@ -94,7 +93,7 @@ class SimulatedActor:
             if self._ended:
                 self._idle.append(now - self._ended)
             self._began, self._told = now, 0
-        due = max(now, min(self._began + (self._told + 1) * self._every + BATCH, self._began + self._seconds))
+        due = max(now, min(self._began + (self._told + 1) * self._every + self._batch, self._began + self._seconds))
         reached = min(int((due - self._began) / self._every), int(self._seconds / self._every))
         steps = range(self._told + 1, reached + 1)
         messages: list[tuple[Any, ...]] = [(step, "report", float(step), random.random(), {}) for step in steps]
@@ -111,17 +110,20 @@ def drive(workers: int, seconds: float, every: float, length: float, engine: str
     from tunewright.agent.loop import StudyWork
     from tunewright.agent.runners.process import Orders
     from tunewright.plugins.ray.handle import RemoteWorker
-    from tunewright.plugins.ray.runner import RayRunner
+    from tunewright.plugins.ray.runner import RayRunner, gathered_for
 
+    batch = gathered_for(workers)
     clock, idle, trials = Clock(), [], max(1, round(workers * length / seconds))
     with tempfile.TemporaryDirectory() as folder, study(folder, engine) as agent:
         work = StudyWork(agent, lambda trial: 0.0, trials, None, ((), ()), print)
         crew = [
-            RemoteWorker(lambda: SimulatedActor(clock, seconds, every, idle), lambda actor: None, Orders(), None)
+            RemoteWorker(
+                lambda: SimulatedActor(clock, seconds, every, batch, idle), lambda actor: None, Orders(), None
+            )
             for _ in range(workers)
         ]
         began, used = time.monotonic(), time.process_time()
-        RayRunner(workers)._pool(work, crew)
+        RayRunner(workers)._put_to_work(work, crew)
         wall, cpu = time.monotonic() - began, time.process_time() - used
         points = sum(len(agent.curve(trial)) for trial in agent.trials)
     mean = sum(idle) / len(idle) if idle else 0.0

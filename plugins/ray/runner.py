@@ -30,6 +30,11 @@ PATIENCE = 15.0  # seconds without a worker after which the run says what it wai
 CALLS = 500  # of workers that a driver takes each second, at most: reports are gathered that long
 
 
+def gathered_for(workers: int) -> float:
+    """Seconds that each of them gathers reports before its driver takes them."""
+    return max(0.25, workers / CALLS)
+
+
 class RayRunner:
     """Each worker is an actor, reused between trials; one that dies is replaced and its trial begun once more.
 
@@ -87,8 +92,9 @@ class RayRunner:
 
     def _crew(self, ray: Any, objective: Any, secrets: tuple[str, ...]) -> list[RemoteWorker]:
         paths = tuple(os.path.abspath(path) for path in sys.path)
-        batch = max(0.25, self.workers / CALLS)
-        setting = Setting(secrets, paths, self._memory, self._demands["num_gpus"], self._store, batch)
+        setting = Setting(
+            secrets, paths, self._memory, self._demands["num_gpus"], self._store, gathered_for(self.workers)
+        )
         kind = ray.remote(TrialActor).options(max_restarts=0, **self._demands)
         return [
             RemoteWorker(lambda: kind.remote(objective, setting), ray.kill, self._orders, self._timeout)
