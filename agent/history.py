@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tunewright.agent.failing import FailingRegion, failing
 from tunewright.agent.records import TrialRecord
 from tunewright.agent.scheduling import Told
 from tunewright.agent.spending import PATIENCE, Spending, spending
+from tunewright.agent.store.trials import Stamp
 from tunewright.agent.trust import UNTRIED, Result, Trust, earned
 from tunewright.agent.view import StudyView
 from tunewright.engines.failures import failure_risk
@@ -28,6 +29,7 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Point, Proposal, State
 
 NOISE_EVERY = 10
+_LIVE = (State.RUNNING, State.WAITING)
 
 
 @contextmanager
@@ -67,6 +69,8 @@ class History:
         self._advised: Counter[str] = Counter()  # how many each advisor has
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
+        self._live: dict[int, _Live] = {}
+        self._pending: list[Proposal] = []  # of each in `live`
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
         self._places = _Places(view.space)
         self._failed: dict[int, bool] = {}
@@ -74,22 +78,46 @@ class History:
 
     def sync(self) -> list[TrialRecord]:
         """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
-        created, ended, self.live, self.waits = self.created, [], [], False
+        stamps = self._store.live(self._study_id)
+        created, ended, news = self.created, [], {}
         for record in self._store.news(self._study_id, created, self.event):
             fitted = self._view.fit(record)
-            self.waits |= record.state is State.WAITING
             if record.number >= created:
                 self._count(record, fitted)
             if record.state.finished:
                 ended.append((record.event or 0, fitted))
-            elif fitted is not None and record.state is not State.PAUSED:
-                self.live.append(fitted)
+            news[record.number] = (record, fitted)
+        self._look_at_live(stamps, news)
         ended.sort(key=itemgetter(0))
         self.event = ended[-1][0] if ended else self.event
         new = [fitted for _, fitted in ended if fitted is not None]
         self._failed.update((fitted.number, fitted.state is State.FAILED) for fitted in new)
         self.finished += new
         return new
+
+    def _look_at_live(
+        self, stamps: Sequence[Stamp], news: Mapping[int, tuple[TrialRecord, TrialRecord | None]]
+    ) -> None:
+        """The trials of a thousand workers are read once each, not at each suggestion."""
+        known, self._live = self._live, {}
+        for stamp in stamps:
+            if stamp.number in news:
+                continue
+            one = known.get(stamp.number)
+            if one is None or one.stamp != stamp:
+                record = self._store.trial(self._study_id, stamp.number)
+                one = self._live_one(record, self._view.fit(record))
+            self._live[stamp.number] = one
+        self._live.update((number, self._live_one(*found)) for number, found in news.items())
+        live = [one for _, one in sorted(self._live.items()) if one.stamp.state in _LIVE]
+        self.waits = any(one.stamp.state == State.WAITING for one in live)
+        self.live = [one.record for one in live if one.record is not None]
+        self._pending = [one.proposal for one in live if one.proposal is not None]
+
+    def _live_one(self, record: TrialRecord, fitted: TrialRecord | None) -> _Live:
+        stamp = Stamp(record.number, record.attempt, record.state, record.started)
+        proposal = None if fitted is None else Proposal(self.space.free(fitted.params), fitted.fidelity)
+        return _Live(stamp, fitted, proposal)
 
     def _count(self, record: TrialRecord, fitted: TrialRecord | None) -> None:
         """One that was not known."""
@@ -182,8 +210,8 @@ class History:
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones."""
-        out = [r for r in self.live if not (strict and r.source == "advisor")]
-        return [Proposal(self.space.free(r.params), r.fidelity) for r in out]
+        pairs = zip(self.live, self._pending, strict=True)
+        return [proposal for record, proposal in pairs if not (strict and record.source == "advisor")]
 
     def told(self) -> list[TrialRecord]:
         """Every trial for the advisor: finished ones in order, paused ones with what they were worth, running ones."""
@@ -223,6 +251,14 @@ class History:
         if self._failing[0] != len(self.finished):
             self._failing = (len(self.finished), failing(self.space, self.finished))
         return self._failing[1]
+
+
+class _Live(NamedTuple):
+    """A trial that runs or waits, in today's space: neither record nor proposal where it lies outside."""
+
+    stamp: Stamp
+    record: TrialRecord | None
+    proposal: Proposal | None
 
 
 class _Places:

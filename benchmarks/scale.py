@@ -117,9 +117,7 @@ def drive(workers: int, seconds: float, every: float, length: float, engine: str
     with tempfile.TemporaryDirectory() as folder, study(folder, engine) as agent:
         work = StudyWork(agent, lambda trial: 0.0, trials, None, ((), ()), print)
         crew = [
-            RemoteWorker(
-                lambda: SimulatedActor(clock, seconds, every, batch, idle), lambda actor: None, Orders(), None
-            )
+            RemoteWorker(lambda: SimulatedActor(clock, seconds, every, batch, idle), lambda actor: None, Orders(), None)
             for _ in range(workers)
         ]
         began, used = time.monotonic(), time.process_time()

@@ -55,13 +55,18 @@ class History:
         self.space = space
         self.observations: list[Observation] = []
         self.keys: set[str] = set()
+        self._pending: dict[int, tuple[Proposal, str]] = {}  # with each its key; the object keeps its id
 
     def tell(self, observations: Sequence[Observation]) -> None:
         self.observations += observations
         self.keys.update(self.space.key(o.params) for o in observations)
 
     def pending_keys(self, pending: Sequence[Proposal]) -> set[str]:
-        return {self.space.key(p.params) for p in pending}
+        known, self._pending = self._pending, {}
+        for proposal in pending:  # the same objects as the last time, but for a few
+            key = known[id(proposal)][1] if id(proposal) in known else self.space.key(proposal.params)
+            self._pending[id(proposal)] = (proposal, key)
+        return {key for _, key in self._pending.values()}
 
     def opening(self, pending: Collection[str]) -> Params | None:
         """What to try first: every parameter's default, where it has none its middle, of a category its first choice.

@@ -270,9 +270,10 @@ def test_pages_and_order_of_ending(store, study):
     assert [t.number for t in store.running(study)] == [1, 2]
     news = store.news(study, 5, 0)
     assert [(t.number, t.values) for t in news if t.values] == [(0, (1.0, 0.0)), (3, (1.0, 3.0)), (4, (1.0, 4.0))]
-    assert [t.number for t in sorted(news, key=lambda t: t.event or 99)] == [3, 0, 4, 1, 2]
-    assert [t.number for t in store.news(study, 5, news[3].event)] == [0, 1, 2, 4]
-    assert [t.number for t in store.news(study, 4, news[4].event)] == [1, 2, 4]
+    assert [t.number for t in sorted(news, key=lambda t: t.event)] == [3, 0, 4]
+    assert [t.number for t in store.news(study, 5, news[1].event)] == [0, 4]
+    assert [t.number for t in store.news(study, 2, news[2].event)] == [2, 3, 4]
+    assert [stamp.number for stamp in store.live(study)] == [1, 2]
     assert store.count(study)[State.RUNNING] == 2 and store.count(study)[State.PAUSED] == 0
 
 
@@ -372,3 +373,18 @@ def test_threads_share_a_store(tmp_path):
         assert [t.values for t in store.trials(study)] == [(float(n),) for n in range(len(made))]
         assert all(store.curve(study, n, "loss").values == (float(n),) for n in made)
         assert store.integrity() == []
+
+
+def test_the_stamp_of_a_live_trial_changes_with_its_record(store, study):
+    new_trial(store, study)
+    stamps = store.live(study)
+    store.report(study, 0, 1, {"loss": 0.5})
+    assert store.live(study) == stamps  # its curve is no part of the record
+    store.release(study, 0)
+    (waiting,) = store.live(study)
+    assert (waiting.number, waiting.state) == (0, "waiting") and waiting != stamps[0]
+    store.next_waiting(study, Hold(current_owner()))
+    (again,) = store.live(study)
+    assert again.state == "running" and again not in (stamps[0], waiting)
+    store.finish(study, 0, State.COMPLETE, (1.0,), attempt=again.attempt)
+    assert store.live(study) == []

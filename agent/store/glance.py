@@ -76,6 +76,21 @@ class Bill(NamedTuple):
 
 
 class Glances(Beliefs):
+    def proposed_by(self, study_id: int, proposer: str) -> list[int]:
+        """The numbers of that proposer's trials."""
+        sql = "SELECT number FROM trials WHERE study = ? AND proposer = ? ORDER BY number"
+        with self._connection.read() as db:
+            return [row[0] for row in db.execute(sql, [study_id, proposer])]
+
+    def ranked(self, study_id: int, *, maximize: bool, limit: int) -> list[TrialRecord]:
+        """By the first value, best first and the earliest of equals; then those without one."""
+        sql = f"""
+        SELECT t.number FROM trials t LEFT JOIN "values" v ON v.trial = t.id AND v.objective = 0 WHERE t.study = ?
+        ORDER BY v.value IS NULL, v.value {"DESC" if maximize else "ASC"}, t.number LIMIT ?
+        """
+        with self._connection.read() as db:
+            return [self._one(db, study_id, row[0]) for row in db.execute(sql, [study_id, limit]).fetchall()]
+
     def foremost(self, study_id: int, *, maximize: bool, latest: int = LATEST, best: int = BEST) -> list[TrialRecord]:
         """By number: the `latest` complete trials, the `best` ones by their first value, the repeated ones of a noisy
         run's end, and whatever else has a configuration of theirs."""

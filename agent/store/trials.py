@@ -31,11 +31,10 @@ _JOINED = 'trials t LEFT JOIN "values" v ON v.trial = t.id'
 _HELD = f"""
 SELECT {COLUMNS}, t.id, t.beat, t.devices FROM {_JOINED} WHERE t.study = ? AND t.number = ? ORDER BY v.objective
 """
-# In these words SQLite takes an index for each of the three.
+# In these words SQLite takes an index for each of the two.
 _NEWS = f"""
 SELECT {COLUMNS} FROM {_JOINED}
 WHERE (t.study = ?1 AND t.number >= ?2) OR (t.study = ?1 AND t.event > ?3)
-   OR (t.study = ?1 AND t.state IN ('running', 'waiting'))
 ORDER BY t.number, v.objective
 """
 
@@ -49,6 +48,15 @@ class Held(NamedTuple):
     id: int
     beat: float | None
     devices: float
+
+
+class Stamp(NamedTuple):
+    """Of a trial that runs or waits. While it is the same, so is the trial's record."""
+
+    number: int
+    attempt: int
+    state: str
+    started: float | None
 
 
 class Trials(Studies, Consults, Metrics, Calls):
@@ -305,26 +313,20 @@ class Trials(Studies, Consults, Metrics, Calls):
             number = self._best(db, study_id, maximize)[1]
             return None if number is None else self._one(db, study_id, number)
 
-    def proposed_by(self, study_id: int, proposer: str) -> list[int]:
-        """The numbers of that proposer's trials."""
-        sql = "SELECT number FROM trials WHERE study = ? AND proposer = ? ORDER BY number"
-        with self._connection.read() as db:
-            return [row[0] for row in db.execute(sql, [study_id, proposer])]
-
-    def ranked(self, study_id: int, *, maximize: bool, limit: int) -> list[TrialRecord]:
-        """By the first value, best first and the earliest of equals; then those without one."""
-        sql = f"""
-        SELECT t.number FROM trials t LEFT JOIN "values" v ON v.trial = t.id AND v.objective = 0 WHERE t.study = ?
-        ORDER BY v.value IS NULL, v.value {"DESC" if maximize else "ASC"}, t.number LIMIT ?
-        """
-        with self._connection.read() as db:
-            return [self._one(db, study_id, row[0]) for row in db.execute(sql, [study_id, limit]).fetchall()]
-
     def news(self, study_id: int, created: int, event: int) -> list[TrialRecord]:
-        """By number: the trials from number `created` on, those that ended after `event`, and those that run or wait.
-        For who knows the others."""
+        """By number: the trials from number `created` on, and those that ended after `event`. For who knows the others
+        and looks at the `live` ones first: what begins or ends in between is here."""
         with self._connection.read() as db:
             return gather(db.execute(_NEWS, [study_id, created, event]))
+
+    def live(self, study_id: int) -> list[Stamp]:
+        """Of the trials that run or wait, by number. See `news`."""
+        sql = """
+        SELECT number, attempt, state, started FROM trials WHERE study = ? AND state IN ('running', 'waiting')
+        ORDER BY number
+        """
+        with self._connection.read() as db:
+            return [Stamp(*row) for row in db.execute(sql, [study_id])]
 
     def _one(self, db: Any, study_id: int, number: int) -> TrialRecord:
         return self._held(db, study_id, number).trial
