@@ -249,6 +249,7 @@ class AdviceDesk:
             diagnoses=diagnoses,
             failing=[str(one) for one in history.failing()],
             rejected=self._untried(),
+            since=self.last_asked,
             notes=self.view.record.config.get("notes", ()),
         )
         static, changing = render(facts)

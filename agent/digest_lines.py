@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.agent import digest_stats
-from tunewright.agent.digest import place
+from tunewright.agent.digest_history import place
 from tunewright.agent.digest_words import MAX_CHOICE, MAX_NAME, bound, cut, expression, number, pairs, safe, value_text
 from tunewright.agent.digest_words import name as name_text
 from tunewright.agent.records import Curve, TrialRecord
@@ -138,9 +138,13 @@ def untested_line(entry: Facts) -> str:
     return f"- {name_text(entry['name'])} between {value_text(entry['low'])} and {value_text(entry['high'])} ({share})"
 
 
-def favoured_line(entry: Facts) -> str:
+def favoured_line(entry: Facts, untried: Sequence[Any]) -> str:
+    """`untried`: values of the parameter that no trial has."""
     if "values" in entry:
-        shares = ", ".join(f"{value_text(value)} {100 * share:.0f}%" for value, share in entry["values"][:6])
+        shares = ", ".join(
+            f"{value_text(value)} {100 * share:.0f}%" + (" (never tried)" if value in untried else "")
+            for value, share in entry["values"][:6]
+        )
         return f"- {name_text(entry['name'])}: {shares}"
     return f"- {range_words(entry)}"
 

@@ -22,7 +22,8 @@ FEW_VALUES = 6  # a parameter with at most so many values is read value by value
 BINS = 4
 MIN_GAP = 0.25  # of a parameter's scale
 MIN_ALIKE, ALIKE_WIDTH, ALIKE_SHARE = 3, 0.4, 0.25  # failures, part of the scale, share of the good trials there
-SHARED_WIDTH, SHARED_INSIDE = 0.25, 0.7  # part of the scale that the best share, most of all trials that lie there
+SHARED_WIDTH, SHARED_INSIDE = 0.25, 0.7  # part of the scale that the best share, most of the others that lie there
+MIN_APART, MAX_APART, APART = 3, 8, 2.0  # trials of a group of the best, and the gap behind it in widths of the group
 
 Row = Mapping[str, Any]
 
@@ -48,10 +49,11 @@ def ranks(x: np.ndarray) -> np.ndarray:
 
 
 def relative_ranks(losses: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """(n,) from 0 (best) to 1 (worst) among the trials of the same fidelity; NaN where fewer than three share it."""
+    """(n,) from 0 (best) to 1 (worst) among the trials of the same fidelity; NaN where fewer than three share it, and
+    where the loss is NaN."""
     out = np.full(len(losses), np.nan)
     for level in np.unique(levels):
-        same = levels == level
+        same = (levels == level) & ~np.isnan(losses)
         if (n := int(same.sum())) >= 3:
             out[same] = (ranks(losses[same]) - 1) / (n - 1)
     return out
@@ -106,10 +108,14 @@ def quantity_effects(configs: Sequence[Row], rank: np.ndarray, names: Sequence[s
         edges = np.quantile(x, (0, 0.25, 0.5, 0.75, 1))
         group = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, 3)
         places, group = np.unique(group, return_inverse=True)
-        labels = [f"{short(edges[k], 2)} to {short(edges[k + 1], 2)}" for k in places]
+        labels = [_span(short(edges[k], 2), short(edges[k + 1], 2)) for k in places]
         if effect := _effect(quantity.name, x, y, group, labels):
             out.append(effect)
     return out
+
+
+def _span(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _effect(
@@ -248,22 +254,36 @@ def common(space: Space, failed: np.ndarray, good: np.ndarray) -> list[dict[str,
     return [entry for *_, entry in sorted(out, key=lambda item: item[:2])[:3]]
 
 
-def shared(space: Space, best: np.ndarray, every: np.ndarray) -> list[dict[str, Any]]:
-    """Parameters in which the best trials lie together although all trials do not, the closest together first.
+def apart(losses: np.ndarray, noise: float) -> int | None:
+    """How many of the best stand apart: the gap behind them is at least APART times what they span themselves, and
+    more than noise; of several such groups the one with the largest gap. losses: (n,), ascending."""
+    found = None
+    for k in range(MIN_APART, min(MAX_APART, len(losses) // 2) + 1):
+        gap = float(losses[k] - losses[k - 1])
+        wide = gap >= APART * float(losses[k - 1] - losses[0]) and gap > 3 * noise
+        if wide and gap > 0 and (found is None or gap > found[1]):
+            found = (k, gap)
+    return None if found is None else found[0]
 
-    best: (m, n_parameters); every: (n, n_parameters), the best among them.
+
+def shared(space: Space, best: np.ndarray, others: np.ndarray) -> list[dict[str, Any]]:
+    """Parameters in which the best trials lie together although the others do not, what sets them apart most first;
+    `others` is how many of the others lie there too, `of` so many that have the parameter.
+
+    best: (m, n_parameters); others: (n, n_parameters), without the best.
     """
     out = []
-    for name, parameter, top, column in zip(space.names, space.parameters.values(), best.T, every.T, strict=True):
+    for name, parameter, top, column in zip(space.names, space.parameters.values(), best.T, others.T, strict=True):
         if np.isnan(top).any():
             continue
         low, high = float(top.min()), float(top.max())
-        with np.errstate(invalid="ignore"):
-            inside = float(((column >= low) & (column <= high)).sum() / max(1, (~np.isnan(column)).sum()))
+        having = column[~np.isnan(column)]
+        inside = int(((having >= low) & (having <= high)).sum())
         narrow = low == high if isinstance(parameter, Categorical) or few(parameter) else high - low <= SHARED_WIDTH
-        if narrow and inside <= SHARED_INSIDE:
-            entry = {"name": name, "low": parameter.from_unit(low), "high": parameter.from_unit(high)}
-            out.append((inside, entry))
+        if narrow and inside <= SHARED_INSIDE * len(having):
+            ends = {"low": parameter.from_unit(low), "high": parameter.from_unit(high)}
+            entry = {"name": name, **ends, "others": inside, "of": len(having)}
+            out.append((inside / max(1, len(having)), entry))
     return [entry for _, entry in sorted(out, key=lambda item: item[0])]
 
 

@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunewright.agent import digest_lines, digest_words
-from tunewright.agent.digest import LEADERS
 from tunewright.agent.digest_lines import MAX_CELLS_TEXT, Facts
 from tunewright.agent.digest_words import MAX_NAME, cut, expression, number, pairs, safe, value_text
 from tunewright.agent.digest_words import name as name_text
 
 MAX_TOKENS = 2_900  # of both parts
 MAX_STUDY = 1_250
-FIRST_ROWS = 6
+FIRST_ROWS, TOP_ROWS = 8, 4  # other trials told before anything else, and the best among them
+KEPT_FOR_EFFECTS = 450
 
 
 def render(facts: Facts, most: int = MAX_TOKENS) -> tuple[str, str]:
@@ -86,8 +86,8 @@ def _history(facts: Facts, room: _Room) -> str:
     good = [
         row for row in facts["trials"] if row["state"] != "failed" and (best is None or row["number"] != best["number"])
     ]
-    first = sorted(good, key=lambda row: ("best", "recent", "diverse").index(row["shown_as"]))[:FIRST_ROWS]
-    rest = [row for row in sorted(good, key=lambda row: row["shown_as"] != "diverse") if row not in first]
+    order_of_worth = _by_worth(good)
+    first, rest = order_of_worth[:FIRST_ROWS], order_of_worth[FIRST_ROWS:]
     base = best["params"] if best else {}
     said = digest_lines.rows(good, base, order, facts)
 
@@ -96,14 +96,14 @@ def _history(facts: Facts, room: _Room) -> str:
     engine = _engine(room, facts)
     rejected = room.take((digest_lines.rejected_line(r, base) for r in facts["rejected"]), 250, NOT_TRIED)
     notes = room.take((f"- {cut(note, 70)}" for note in facts["notes"]), 220, "Notes:")
-    kept = _fitting(room, first, said)
+    kept = _fitting(room, first[:TOP_ROWS], said) | _fitting(room, first[TOP_ROWS:], said, leave=KEPT_FOR_EFFECTS)
     failed = room.take(
         (digest_lines.failure_line(row, base, order) for row in facts["trials"] if row["state"] == "failed"),
         330,
         "Failures, by reason:",
     )
     failing = room.take((f"- {expression(words)}" for words in facts["failing"]), 150, FAILING)
-    effects = _effects(room, facts["effects"]) + _shared(room, facts["shared"])
+    effects = _shared(room, facts) + _effects(room, facts)
     curves = room.take(digest_lines.curve_lines(facts), 330, "Curves, as step:value:")
     kept |= _fitting(room, rest, said)
     untested = room.take(map(digest_lines.untested_line, facts["untested"]), 200, "Never tried:")
@@ -116,7 +116,7 @@ def _history(facts: Facts, room: _Room) -> str:
     table = []
     if rows and best:
         late = ", those with less training last" if any(r["partial"] for r in good) and not best["partial"] else ""
-        sampled = _sampled(facts, len(rows))
+        sampled = _sampled(facts, [row for row in good if row["number"] in kept])
         table = [f"Other trials, best first{late}{sampled}. Only what differs from #{best['number']}:", *rows]
     parts = [head, top, table, failed, failing, running, curves, effects, untested, notes, rejected, engine]
     return "\n\n".join("\n".join(part) for part in parts if part)
@@ -127,18 +127,37 @@ EFFECTS = (
     "brackets; trend is the rank correlation with the loss (+: larger is worse) ± what chance alone gives. Trials were "
     "not spread evenly, so these are hints."
 )
+EFFECTS_NEAR = "The same within the better half of the trials, where the bad ones hide nothing:"
 TWO_RUNS = 1.96 * math.sqrt(2)  # standard deviations that two equal runs differ by in 95 of 100 cases
 FAILING = "Where trials fail far more often than elsewhere (candidates there are turned down):"
 NOT_TRIED = "Of your last candidates these were not tried (what they change in the best trial: why):"
 
 
-def _fitting(room: _Room, rows: Sequence[Facts], said: Mapping[int, str]) -> set[int]:
-    return {row["number"] for row in rows if room.take([said[row["number"]]], 260)}
+def _by_worth(rows: Sequence[Facts]) -> list[Facts]:
+    """A few of the best, then what came since the last question, which is its answer, then the other best ones, those
+    that were advised, and the most different."""
+
+    def worth(place: int, row: Facts) -> int:
+        if row["shown_as"] == "best" and place < TOP_ROWS:
+            return 0
+        return 1 if row["since"] else ("", "", "best", "advised", "recent", "diverse").index(row["shown_as"])
+
+    return [row for _, row in sorted(enumerate(rows), key=lambda item: worth(*item))]
 
 
-def _sampled(facts: Facts, rows: int) -> str:
+def _fitting(room: _Room, rows: Sequence[Facts], said: Mapping[int, str], leave: int = 0) -> set[int]:
+    """`leave`: tokens for what comes after."""
+    return {row["number"] for row in rows if room.take([said[row["number"]]], min(260, room.left - leave))}
+
+
+def _sampled(facts: Facts, rows: Sequence[Facts]) -> str:
     others = facts["n_trials"] - facts["failed"] - 1
-    return f" ({rows} of {others})" if others > rows else ""
+    if others <= len(rows):
+        return ""
+    kinds = {"best": "the best", "advised": "yours" if facts["wanted"] else "advised ones", "recent": "the latest"}
+    named = [words for kind, words in kinds.items() if any(row["shown_as"] == kind for row in rows)]
+    named += ["some of the most different"] if any(row["shown_as"] == "diverse" for row in rows) else []
+    return f" ({len(rows)} of {others}: {', '.join(named)})"
 
 
 def _state(facts: Facts) -> list[str]:
@@ -155,14 +174,14 @@ def _state(facts: Facts) -> list[str]:
         words.append(f"none of the last {facts['since_best']} improved on the best")
     lines = ["; ".join(words) + "."]
     if told := facts["advised"]:
-        failures = f", {told['failed']} failed" if told["failed"] else ""
-        whose = "your" if facts["wanted"] else "the advisor's"
-        tried = "1 was tried" if told["tried"] == 1 else f"{told['tried']} were tried"
-        which = " (the study's first trial is one)" if told["first"] else ""
-        others = " of the others" if told["first"] else ""
-        lines.append(
-            f"Of {whose} candidates {tried}{which}{failures}; {told['improved']}{others} beat all trials before."
+        whose = "Your" if facts["wanted"] else "The advisor's"
+        latest = ", ".join(
+            f"#{one['number']} {'failed' if one['value'] is None else number(one['value'])}"
+            + (" (the best until then)" if one["improved"] else "")
+            for one in told["latest"]
         )
+        more = f" (the latest of {told['tried']})" if told["tried"] > len(told["latest"]) else ""
+        lines.append(f"{whose} candidates that were tried{more}: {latest}.")
     if facts["default_value"] is not None:
         reached = f"reached {metric} {number(facts['default_value'])}"
         lines.append(f"The starting configuration (#0: defaults, the middle where there is none) {reached}.")
@@ -173,7 +192,7 @@ def _state(facts: Facts) -> list[str]:
         lines.append(
             "A percentage is the position in the parameter's range, on its own scale; (min) and (max) are its ends."
         )
-    for quantity in facts["quantities"] if n else ():
+    for quantity in facts["quantities"] if n or (facts["engine"] and facts["engine"]["products"]) else ():
         lines.append(f"{quantity['name']} below is {expression(quantity['formula'])}.")
     if n and any("when" in p for p in facts["space"]["parameters"].values()):
         lines.append("A parameter that is not listed with a trial has the best trial's value where it is active.")
@@ -185,12 +204,16 @@ def _noise(facts: Facts) -> list[str]:
     if noise and noise["repeats"]:
         words = f"Noise: repeats of a configuration differ by {number(noise['std'], 2)} (std, from {noise['repeats']})."
     elif noise:
-        words = f"Noise: {number(noise['std'], 2)} (std), by a model of the trials; no configuration was repeated."
+        most = number(noise["std"], 2)
+        words = (
+            f"Noise: at most {most} (std), what a model of the trials cannot explain; no configuration was repeated."
+        )
     else:
         words = "Noise: not measured, no configuration was repeated."
     same = f" {tied} trials share the best value: the metric is coarse, or at its limit." if tied > 1 else ""
     if noise and facts["lead"] is not None and 0 < facts["lead"] <= TWO_RUNS * noise["std"]:
-        same += f" The best is ahead of the next by {number(facts['lead'], 2)}: not better than the noise."
+        same += f" The best is ahead of the next by {number(facts['lead'], 2)}"
+        same += ": not better than the noise." if noise["repeats"] else ", which may be noise."
     return [words + same]
 
 
@@ -207,22 +230,35 @@ def _top(room: _Room, best: Facts, facts: Facts) -> list[str]:
     return kept + room.take([f"  ({', '.join(made)})"] if made else [], 60)
 
 
-def _effects(room: _Room, found: Sequence[Facts]) -> list[str]:
-    """Those that chance does not explain, then the names of the others."""
+def _effects(room: _Room, facts: Facts) -> list[str]:
+    """Those that chance does not explain, in all trials and in the better half, then the names of the others."""
+    found = facts["effects"]
     clear = [effect for effect in found if digest_lines.beyond_chance(effect)]
-    lines = room.take(map(digest_lines.effect_line, clear[:10]), 520, EFFECTS)
-    vague = [name_text(e["name"]) for e in found if e not in clear and digest_lines.compared(e)]
-    if vague:
-        words = "No parameter has an effect beyond chance so far."
-        if clear:
-            words = f"No effect beyond chance so far: {cut(', '.join(vague), 300)}."
-        lines += room.take([words], 120)
+    near = [effect for effect in facts["effects_near"] if digest_lines.beyond_chance(effect)]
+    lines = room.take(map(digest_lines.effect_line, clear[:10]), 480, EFFECTS)
+    lines += room.take(map(digest_lines.effect_line, near[:5]), 220, EFFECTS_NEAR)
+    names = [name_text(e["name"]) for e in found if e not in clear and digest_lines.compared(e)]
+    if names:
+        words = f"No effect of one parameter alone beyond chance in all trials: {cut(', '.join(names), 300)}."
+        lines += room.take([words if clear else "No parameter alone has an effect beyond chance in all trials."], 120)
+    if found:
+        told = {e["name"] for e in found if e in clear or digest_lines.compared(e)}
+        free = [n for n, p in facts["space"]["parameters"].items() if p["type"] != "derived" and n not in told]
+        lines += room.take(
+            [f"Varied too little to tell: {cut(', '.join(map(name_text, free)), 200)}."] if free else [], 90
+        )
     return lines
 
 
-def _shared(room: _Room, found: Sequence[Facts]) -> list[str]:
-    words = ", ".join(digest_lines.range_words(entry) for entry in found[:8])
-    return room.take([f"The {LEADERS} best trials have in common: {words}."], 150) if found else []
+def _shared(room: _Room, facts: Facts) -> list[str]:
+    found, leaders = facts["shared"], facts["leaders"]
+    if not found:
+        return []
+    lies = [f"{digest_lines.range_words(e)} ({e['others']} of {e['of']} others)" for e in found[:8]]
+    title = f"The {leaders['count']} best trials have in common"
+    if leaders["next"] is not None:
+        title = f"The {leaders['count']} best trials stand apart (the next has {number(leaders['next'])}). In common"
+    return room.take([f"{title}, with how many of the other trials lie there too: {', '.join(lies)}."], 260)
 
 
 def _engine(room: _Room, facts: Facts) -> list[str]:
@@ -233,19 +269,29 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     ends = "."
     if engine["mean"] is not None:
         spread = f" (uncertain by ± {number(engine['std'], 2)})" if engine["std"] is not None else ""
-        ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}."
+        ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}"
+        ends += ", which would be no new best: it goes there to learn." if _explores(engine, facts) else "."
     made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())
     ends = (f" ({made})" if made else "") + ends
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "
     sizes = (900, MAX_CELLS_TEXT)  # all of it where names are short
     said = (start + digest_lines.cells(engine, {}, (), 24, size) + ends for size in sizes)
     lines = next((kept for line in said if (kept := room.take([line], 420))), [])
-    favoured = (digest_lines.favoured_line(entry) for entry in engine["favoured"])
+    untried = {entry["name"]: entry["values"] for entry in facts["untested"] if "values" in entry}
+    favoured = (digest_lines.favoured_line(e, untried.get(e["name"], ())) for e in engine["favoured"])
     return lines + room.take(
         favoured,
         220,
         "Where the best tenth of its own candidates lies, where that is narrow (its next point may lie elsewhere):",
     )
+
+
+def _explores(engine: Facts, facts: Facts) -> bool:
+    best, goal = facts["best"], facts["objectives"][0]["direction"]
+    if best is None or best["value"] is None:
+        return False
+    worse = engine["mean"] - best["value"] if goal == "minimize" else best["value"] - engine["mean"]
+    return bool(worse > 0)
 
 
 def _request(facts: Facts) -> str:

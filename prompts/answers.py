@@ -93,6 +93,7 @@ def _checker(parameter: Parameter) -> Any:
     def check(value: Any) -> Any:
         if value is None and _nullable(parameter):
             return None
+        value = within(parameter, value)
         if problem := value_problem(parameter, value):
             raise ValueError(problem)
         return parameter.coerce(value)
@@ -193,6 +194,7 @@ def _candidate(entry: Any, space: Space) -> Candidate:
                     )
             continue
         parameter = space.parameters[name]
+        value = within(parameter, value)
         if value is None and not (isinstance(parameter, Categorical) and None in parameter.choices):
             continue
         if problem := value_problem(parameter, value):
@@ -208,6 +210,16 @@ def _candidate(entry: Any, space: Space) -> Candidate:
     if len(problems) > MAX_PROBLEMS:
         problems = [*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS} more problems"]
     return Candidate(params, rationale, tuple(plain(p, MAX_PROBLEM) for p in problems))
+
+
+def within(parameter: Parameter, value: Any) -> Any:
+    """An end of the range for what reads the same in the four digits in which ranges are told: 2.718 for e."""
+    if not isinstance(parameter, Float) or isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    for end, beyond in ((parameter.low, value < parameter.low), (parameter.high, value > parameter.high)):
+        if beyond and f"{value:.4g}" == f"{end:.4g}":
+            return end
+    return value
 
 
 def value_problem(parameter: Parameter, value: Any) -> str | None:

@@ -170,6 +170,18 @@ def test_numbers_that_no_float_holds_are_problems(literal: str) -> None:
     json.dumps(dict(candidate.params), allow_nan=False)
 
 
+def test_an_end_of_a_range_may_be_written_as_it_is_told() -> None:
+    """Ranges are told in four digits; their ends may have more."""
+    space = Space({"w": Float(2.718281828459045, 148.4131591025766, log=True), "u": Float(0.00010000000000000009, 0.1)})
+    found = only({"w": 2.718, "u": 0.0001}, space)
+    assert not found.problems and found.params == {"w": 2.718281828459045, "u": 0.00010000000000000009}
+    high = only({"w": 148.42, "u": 0.1}, space)  # reads 148.4
+    assert not high.problems and high.params["w"] == 148.4131591025766
+    assert only({"w": 2.717, "u": 0.1}, space).problems and only({"w": 2.72, "u": 0.1001}, space).problems
+    made = answer_type(space, 1).model_validate(json.loads(text({"w": 2.718, "u": 0.0001})))
+    assert made.candidates[0].params.model_dump(by_alias=True)["w"] == 2.718281828459045
+
+
 def test_null_is_a_choice_where_active_and_absence_where_not() -> None:
     space = Space({"on": Categorical([True, False]), "mode": Categorical(["a", None], when={"on": True})})
     assert only({"on": True, "mode": None}, space).params == {"on": True, "mode": None}

@@ -141,7 +141,7 @@ def test_what_chance_explains_is_only_named() -> None:
     trials = [trial(i, {"matters": i / 29, "idle": 13 * i % 30 / 29}, float(i)) for i in range(30)]
     text = history(trials, space)
     assert "- matters: trend +1.00" in text and "- idle: trend" not in text
-    assert "No effect beyond chance so far: idle." in text
+    assert "No effect of one parameter alone beyond chance in all trials: idle." in text
 
 
 def test_the_trend_has_the_sign_of_the_loss() -> None:
@@ -271,9 +271,11 @@ def test_ranges_are_shortened_but_never_widened() -> None:
 def test_noise_is_a_models_where_nothing_was_repeated_and_ties_are_told() -> None:
     trials = [trial(i, BASE | {"layers": 1 + i % 6, "lr": 0.001 * (1 + i)}, max(0.25, 1.0 - i / 10)) for i in range(12)]
     words = history(trials, noise=0.03)
-    assert "Noise: 0.03 (std), by a model of the trials" in words
+    assert "Noise: at most 0.03 (std), what a model of the trials cannot explain" in words
     assert "4 trials share the best value" in words
-    assert "by a model" not in history([trial(0, BASE, 1.0), trial(1, BASE, 3.0)], noise=0.03)
+    assert "a model of" not in history([trial(0, BASE, 1.0), trial(1, BASE, 3.0)], noise=0.03)
+    near = [trial(i, BASE | {"layers": 1 + i}, value) for i, value in enumerate((0.30, 0.31, 0.9))]
+    assert "ahead of the next by 0.01, which may be noise." in history(near, noise=0.03)
 
 
 def test_the_record_of_earlier_advice_is_told() -> None:
@@ -283,11 +285,57 @@ def test_the_record_of_earlier_advice_is_told() -> None:
         for i, (v, s) in enumerate(zip([5.0, 4.0, 4.5, 3.0, 2.0], sources, strict=True))
     ]
     trials.append(trial(9, BASE | {"lr": 0.1}, error="boom", source="advisor"))
-    assert facts(trials)["advised"] == {"tried": 4, "failed": 1, "improved": 2, "first": False}
-    assert "Of your candidates 4 were tried, 1 failed; 2 beat all trials before." in history(trials)
+    best = " (the best until then)"
+    assert f"Your candidates that were tried: #1 4{best}, #2 4.5, #4 2{best}, #9 failed." in history(trials)
     assert facts(trials[:1])["advised"] is None
-    opened = [trial(0, BASE, 5.0, source="advisor"), *trials[1:3]]
-    assert "3 were tried (the study's first trial is one); 1 of the others beat all trials before." in history(opened)
+    opened = [trial(0, BASE, 5.0, source="advisor"), *trials[1:3]]  # the first of all had none to beat
+    assert f"Your candidates that were tried: #0 5, #1 4{best}, #2 4.5." in history(opened)
+    many = [trial(i, BASE | {"lr": 0.01 / (i + 1)}, 1.0 + i, source="advisor") for i in range(9)]
+    assert "tried (the latest of 9): #3 4, #4 5, #5 6, #6 7, #7 8, #8 9." in history(many)
+
+
+def test_what_came_since_the_last_question_is_shown_even_where_it_is_bad() -> None:
+    rng = np.random.default_rng(0)
+    trials = [trial(i, c, 1.0 + i / 100) for i, c in enumerate(SPACE.sample(rng, 40))]
+    asked = [trial(40 + i, c, 30.0 + i, source="advisor" if i == 0 else "engine") for i, c in
+             enumerate(SPACE.sample(rng, 6))]  # fmt: skip
+    later = [trial(46 + i, c, 2.0 + i / 100) for i, c in enumerate(SPACE.sample(rng, 5))]
+    told = history([*trials, *asked, *later], since=45)
+    assert all(f"\n#{n} " in told for n in range(45, 51))
+    assert "of 50: the best, yours, the latest" in told and "\n#40 val_loss 30 (yours)" in told
+    unasked = history([*trials, *asked, *later])
+    assert [n for n in range(45, 51) if f"\n#{n} " in unasked] == [47, 48, 49, 50]
+
+
+def test_a_jump_of_several_parameters_together_is_told_of_the_group_that_made_it() -> None:
+    rng = np.random.default_rng(3)
+    free = {"lr": Float(1e-5, 1.0, log=True), "drop": Float(0, 1), "kind": Categorical(["a", "b", "c"])}
+    space = Space(free)
+    configs = space.sample(rng, 20)
+    trials = [trial(i, c | {"kind": "ab"[i % 2]}, 0.1 + 0.01 * i) for i, c in enumerate(configs)]
+    jump = [trial(20 + i, {"lr": c["lr"], "drop": 0.0, "kind": "c"}, 0.001 + 0.001 * i) for i, c in
+            enumerate(space.sample(rng, 3))]  # fmt: skip
+    told = history([*trials, *jump], space)
+    assert "The 3 best trials stand apart (the next has 0.1). In common, with how many of the other" in told
+    assert 'kind="c" (0 of 20 others)' in told and "drop=0 (0 of 20 others)" in told
+    even = [trial(i, c, 0.1 + 0.01 * i) for i, c in enumerate(configs)]
+    assert "stand apart" not in history(even, space)
+    assert "stand apart" not in history([*trials, *jump], space, noise=0.05)
+
+
+def test_effects_near_the_best_are_told_beside_those_of_all_trials() -> None:
+    space = Space({"lr": Float(0, 1), "drop": Float(0, 1), "idle": Float(0.5, 0.5001)})
+    rng = np.random.default_rng(4)
+    trials = []
+    for i in range(60):
+        lr, drop = float(rng.random()), float(rng.random())
+        loss = 10.0 + drop if lr > 0.5 else 1.0 - drop  # far off it is the other way round
+        trials.append(trial(i, {"lr": lr, "drop": drop, "idle": 0.5}, loss))
+    told = history(trials, space)
+    everywhere, near = told.split("The same within the better half of the trials")
+    assert "- drop: trend -0." not in everywhere and "- drop: trend -" in near
+    assert "Varied too little to tell: idle." in told
+    assert "better half" not in history(trials[:12], space)
 
 
 def test_what_the_best_trials_share_is_told() -> None:
@@ -300,7 +348,13 @@ def test_what_the_best_trials_share_is_told() -> None:
         )
         for i in range(25)
     ]
-    assert 'The 5 best trials have in common: lr=0.001, opt="adam".' in history(trials, space)
+    told = history(trials, space)
+    assert (
+        "The 5 best trials stand apart (the next has 1). In common, with how many of the other trials lie there" in told
+    )
+    assert 'lr=0.001 (0 of 20 others), opt="adam" (0 of 20 others)' in told
+    even = [trial(t.number, t.params, t.values[0] + 0.02 * t.number) for t in trials]
+    assert "The 5 best trials have in common, with" in history(even, space)
     assert facts(trials[:9], space)["shared"] == []  # too few to be the best of
 
 
@@ -322,6 +376,27 @@ def test_the_engines_view_of_each_parameter() -> None:
     words = history(study(20), engine=view)
     assert "its next point may lie elsewhere):\n- lr 0.000" in words and '- opt: "adam" ' in words
     assert favoured(SPACE, configs[:6], scores[:6]) == [] and favoured(SPACE, configs, np.full(256, np.nan)) == []
+    plain = [trial(i, BASE | {"opt": "sgd", "momentum": 0.9, "lr": 0.001 * (1 + i)}, 1.0 + i) for i in range(6)]
+    assert '- opt: "adam" 100% (never tried)' in history(
+        plain, engine=digest.EngineView("tpe", BASE, favoured=({"name": "opt", "values": [("adam", 1.0)]},))
+    )
+
+
+def test_an_engine_that_expects_no_new_best_is_said_to_explore() -> None:
+    words = history(study(20), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
+    assert (
+        "It expects val_loss 7 there (uncertain by ± 1), which would be no new best: it goes there to learn." in words
+    )
+    assert "to learn" not in history(study(20), engine=digest.EngineView("gp", BASE, mean=-7.0, std=1.0))
+    accuracy = Objective("accuracy", "maximize")
+    upwards = history(study(20), SPACE, (accuracy,), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
+    assert "expects accuracy 7 there (uncertain by ± 1)." in upwards
+
+
+def test_a_product_of_the_engines_first_point_is_explained() -> None:
+    space = Space({"lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(16, 512)})
+    first = history([], space, engine=digest.EngineView("gp", {"lr": 0.001, "batch_size": 64}, startup=True))
+    assert "effective_lr below is lr/batch_size." in first and "effective_lr = " in first
 
 
 def test_a_reader_who_is_nobodys_advisor_is_asked_for_nothing() -> None:
