@@ -206,7 +206,7 @@ def _noise(facts: Facts) -> list[str]:
     elif noise:
         most = number(noise["std"], 2)
         words = (
-            f"Noise: at most {most} (std), what a model of the trials cannot explain; no configuration was repeated."
+            f"Noise: about {most} (std), what a model of the trials cannot explain; no configuration was repeated."
         )
     else:
         words = "Noise: not measured, no configuration was repeated."

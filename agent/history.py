@@ -194,8 +194,8 @@ class History:
         return spending(self.outcomes, questions, advisor, noise=noise, running=first, budget=budget)
 
     def noise_floor(self) -> float:
-        """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
-        again, among those of the fidelity that most have. Who asks, and when, makes no difference."""
+        """One standard deviation between equal runs, 0 while nothing shows any: estimated anew with half as many
+        results again, among those of the fidelity that most have. Who asks, and when, makes no difference."""
         known = self._noise[0]
         due = known
         while len(self.results) - due >= (step := max(NOISE_EVERY, due // 2)):
@@ -205,7 +205,8 @@ class History:
             usual = Counter(r.fidelity for r in results).most_common(1)[0][0]
             usable = [r for r in results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]
-            self._noise = (due, noise_floor(self.space, configs, np.array([r.loss for r in usable])) or 0.0)
+            losses = np.array([r.loss for r in usable])
+            self._noise = (due, noise_floor(self.space, configs, losses, evident=True) or 0.0)
         return self._noise[1]
 
     def pending(self, strict: bool) -> list[Proposal]:

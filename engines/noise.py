@@ -17,11 +17,13 @@ MODEL_WEIGHT = 2  # repeats that a model's estimate counts for
 MANY = 1_000  # configurations, from which on near ones stand for equal ones
 NEIGHBOURS = 10
 LEAST = 1e-6  # of the losses' variance: values that no model can tell from none
+EVIDENT = 2.0  # log density that noise must gain over none: one parameter's likelihood ratio, beyond its 5% point
 
 
-def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float | None:
+def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray, *, evident: bool = False) -> float | None:
     """One standard deviation of the losses (n,), all finite and of one fidelity, that no configuration explains; None
-    where too little is known.
+    where too little is known, and with `evident` also where the losses are as well explained without noise: then a
+    model's estimate is what it assumed beforehand, an upper end for who is cautious and no evidence.
 
     Repeated configurations are pooled; where they all gave the same there is no noise. Without any it is the noise of
     the Gaussian process that explains the losses best (Rasmussen and Williams 2006, section 5.4), fitted to at most
@@ -41,21 +43,30 @@ def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray) -> 
         return float(np.sqrt(squares / repeats))
     if not enough:
         return None
-    estimate = _between_neighbours if len(groups) > MANY else _unexplained
-    modelled = estimate(space, configs, np.asarray(losses, dtype=float))
+    given = np.asarray(losses, dtype=float)
+    many = len(groups) > MANY
+    modelled = _between_neighbours(space, configs, given) if many else _unexplained(space, configs, given, evident)
+    if modelled is None:
+        return float(np.sqrt(squares / repeats)) if repeats else None
     return float(np.sqrt((squares + MODEL_WEIGHT * modelled**2) / (repeats + MODEL_WEIGHT)))
 
 
-def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:
+def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray, evident: bool) -> float | None:
     from tunewright.engines.gp.encoding import Encoding
     from tunewright.engines.gp.model import standardize, subset
-    from tunewright.engines.gp.regression import fit
+    from tunewright.engines.gp.regression import fit, log_density
 
     encoding = Encoding(space, with_fidelity=False)
     features = encoding.features(encoding.encode(configs))
     keep = subset(features, losses, MAX_TRIALS)
     scaled, _, unit = standardize(losses[keep])
-    return float(np.sqrt(fit(features[keep], encoding.groups, scaled).noise)) * unit
+    data = (features[keep], encoding.groups, scaled)
+    noisy = fit(*data)
+    if evident:
+        gained = log_density(*data, noisy) - log_density(*data, fit(*data, noise=LEAST))
+        if gained < EVIDENT:
+            return None
+    return float(np.sqrt(noisy.noise)) * unit
 
 
 def _between_neighbours(space: Space, configs: Sequence[Params], losses: np.ndarray) -> float:

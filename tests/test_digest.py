@@ -271,7 +271,7 @@ def test_ranges_are_shortened_but_never_widened() -> None:
 def test_noise_is_a_models_where_nothing_was_repeated_and_ties_are_told() -> None:
     trials = [trial(i, BASE | {"layers": 1 + i % 6, "lr": 0.001 * (1 + i)}, max(0.25, 1.0 - i / 10)) for i in range(12)]
     words = history(trials, noise=0.03)
-    assert "Noise: at most 0.03 (std), what a model of the trials cannot explain" in words
+    assert "Noise: about 0.03 (std), what a model of the trials cannot explain" in words
     assert "4 trials share the best value" in words
     assert "a model of" not in history([trial(0, BASE, 1.0), trial(1, BASE, 3.0)], noise=0.03)
     near = [trial(i, BASE | {"layers": 1 + i}, value) for i, value in enumerate((0.30, 0.31, 0.9))]

@@ -197,3 +197,17 @@ def test_noise_of_many_trials_is_measured_between_neighbours():
     assert 0.09 < noise_floor(space, configs, clean + 0.1 * rng.normal(size=1_100)) < 0.11
     assert 0 < noise_floor(space, configs, clean) < 0.01
     assert noise_floor(space, configs, np.full(1_100, 0.5)) == 0.0
+
+
+def test_noise_counts_as_evident_only_where_the_losses_show_it():
+    rng = np.random.default_rng(5)
+    space = Space({f"x{i}": FloatParameter(0, 1) for i in range(3)})
+    configs = space.sample(rng, 60)
+    smooth = np.array([sum((c[f"x{i}"] - 0.4) ** 2 for i in range(3)) for c in configs])
+    assert noise_floor(space, configs, smooth, evident=True) is None
+    assumed = noise_floor(space, configs, smooth)
+    assert assumed is not None and assumed > 0  # an upper end, for who is cautious
+    noisy = smooth + 0.1 * rng.normal(size=60)
+    assert noise_floor(space, configs, noisy, evident=True) == noise_floor(space, configs, noisy) > 0.05
+    repeated = noise_floor(space, [*configs, configs[0]], np.append(smooth, smooth[0] + 0.02), evident=True)
+    assert 0.005 < repeated < 0.02  # a repeat shows it

@@ -110,8 +110,11 @@ class Posterior:
         return Posterior(np.vstack([self.features, features]), self.groups, y, self.parameters, self.kernel)
 
 
-def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "matern52") -> Hyperparameters:
-    """The most probable hyperparameters for values y (n,) of about zero mean and unit variance.
+def fit(
+    features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "matern52", noise: float | None = None
+) -> Hyperparameters:
+    """The most probable hyperparameters for values y (n,) of about zero mean and unit variance; with `noise` (a
+    variance) those beside it.
 
     Rough data has two explanations, short lengthscales and noise, hence two starts. They are fixed, so the answer
     depends on the data alone and not on earlier fits.
@@ -128,10 +131,10 @@ def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
         weights = np.exp(-2.0 * theta[:d])
-        scale, noise = float(np.exp(theta[d])), float(np.exp(theta[d + 1]))
+        scale, random = float(np.exp(theta[d])), float(np.exp(theta[d + 1]))
         value, slope = correlation(kernel, weights @ distances)
         covariance[rows, columns] = scale * value
-        covariance[diagonal, diagonal] = scale + noise + JITTER
+        covariance[diagonal, diagonal] = scale + random + JITTER
         lower, info = dpotrf(covariance, lower=1)
         if info:
             return 1e25, np.zeros(d + 2)
@@ -145,15 +148,33 @@ def fit(features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "
         gradient = offset / spread
         gradient[:d] += (distances @ (pair * slope)) * (-2.0 * scale * weights)
         gradient[d] += scale * (float(pair @ value) + 0.5 * own)
-        gradient[d + 1] += 0.5 * noise * own
+        gradient[d + 1] += 0.5 * random * own
         return total, gradient
 
-    bounds = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS]
+    held = None if noise is None else float(np.log(noise))
+    bounds = [LENGTHSCALE_BOUNDS] * d + [SCALE_BOUNDS, NOISE_BOUNDS if held is None else (held, held)]
     theta, lowest = middle, np.inf
-    for noise in NOISE_STARTS:
+    for begin in NOISE_STARTS if held is None else (held,):
         start = middle.copy()
-        start[d + 1] = noise
+        start[d + 1] = begin
         end, value, _ = fmin_l_bfgs_b(loss, start, bounds=bounds, maxiter=MAX_ITERATIONS, factr=1e9)
         if value < lowest:
             theta, lowest = end, value
     return Hyperparameters(np.exp(theta[:d]), float(np.exp(theta[d])), float(np.exp(theta[d + 1])))
+
+
+def log_density(
+    features: np.ndarray, groups: np.ndarray, y: np.ndarray, parameters: Hyperparameters, kernel: str = "matern52"
+) -> float:
+    """Of y (n,), lengthscales and scale together, given the noise, up to a constant: what `fit` makes largest, but for
+    the prior of the noise."""
+    n = len(y)
+    distances, (rows, columns) = pair_distances(features, groups, len(parameters.lengthscales))
+    covariance = np.empty((n, n))
+    covariance[rows, columns] = parameters.scale * correlation(kernel, parameters.lengthscales**-2.0 @ distances)[0]
+    covariance[np.diag_indices(n)] = parameters.scale + parameters.noise + JITTER
+    lower = np.linalg.cholesky(np.tril(covariance) + np.tril(covariance, -1).T)
+    fitted = float(np.sum(np.linalg.solve(lower, y) ** 2)) / 2 + float(np.log(np.diagonal(lower)).sum())
+    lengths = (np.log(parameters.lengthscales) - LENGTHSCALE_PRIOR[0]) / LENGTHSCALE_PRIOR[1]
+    scale = (np.log(parameters.scale) - SCALE_PRIOR[0]) / SCALE_PRIOR[1]
+    return -fitted - float(lengths @ lengths) / 2 - float(scale) ** 2 / 2
