@@ -205,9 +205,7 @@ def _noise(facts: Facts) -> list[str]:
         words = f"Noise: repeats of a configuration differ by {number(noise['std'], 2)} (std, from {noise['repeats']})."
     elif noise:
         most = number(noise["std"], 2)
-        words = (
-            f"Noise: about {most} (std), what a model of the trials cannot explain; no configuration was repeated."
-        )
+        words = f"Noise: about {most} (std), what a model of the trials cannot explain; no configuration was repeated."
     else:
         words = "Noise: not measured, no configuration was repeated."
     same = f" {tied} trials share the best value: the metric is coarse, or at its limit." if tied > 1 else ""
