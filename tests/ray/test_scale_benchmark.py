@@ -13,5 +13,5 @@ def test_the_simulated_crew_ends_every_trial_and_its_reports_arrive(capsys: Capt
     assert spec is not None and spec.loader is not None
     scale = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(scale)
-    scale.drive(workers=3, seconds=0.6, every=0.2, length=1.2, engine="random")
-    assert "6 trials and 18 reports" in capsys.readouterr().out
+    scale.drive(workers=3, seconds=1.0, every=0.25, length=2.0, engine="random")
+    assert "6 trials and 24 reports" in capsys.readouterr().out
