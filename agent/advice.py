@@ -225,6 +225,7 @@ class AdviceDesk:
     ) -> AdviceRequest:
         space, curves = self.view.space, self._curves(history)
         diagnoses = {n: words(read) for n in curves if (read := self.view.reading(n))}
+        untried = self._untried()
         facts = digest.build(
             space,
             self.view.objectives,
@@ -248,7 +249,8 @@ class AdviceDesk:
             curves=curves,
             diagnoses=diagnoses,
             failing=[str(one) for one in history.failing()],
-            rejected=self._untried(),
+            rejected=untried,
+            expected=asked.expect([one.params for one in untried]),
             since=self.last_asked,
             notes=self.view.record.config.get("notes", ()),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from tunewright.agent import digest_stats
@@ -53,6 +54,7 @@ def build(
     diagnoses: Mapping[int, str] | None = None,
     failing: Sequence[str] = (),
     rejected: Sequence[ProposalRecord] = (),
+    expected: Sequence[tuple[float, float] | None] = (),
     since: int | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def build(
     trials; `seeding`: whether candidates get trials without passing the engine's model; `noise` is a model's estimate
     of the standard deviation between equal runs, which repeats overrule; `curves` and `diagnoses` (words about a
     curve) go by trial number, for the trials worth showing; `failing` says where trials fail, in words; `rejected` is
-    what of the last advice was not tried, to be said once; `since` the number of the trial that was asked about last.
+    what of the last advice was not tried, to be said once, and `expected` what the engine's model expects of each
+    (mean and standard deviation, first objective); `since` the number of the trial that was asked about last.
 
     Keys an advisor may rely on: task, data, objectives, wanted, budget_left, n_trials (finished), failed (how many of
     them), default (parameters), default_value, best, and trials: the selected ones, best first, failed ones last,
@@ -108,8 +111,8 @@ def build(
         "running": [{"number": t.number} | place(space, space.free(t.params)) for t in live[-LIVE:]],
         "engine": None if engine is None else _engine(space, engine) | {"products": history.products(engine.params)},
         "rejected": [
-            {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE)}
-            for p in rejected[-3:]
+            {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE), "expected": e}
+            for p, e in list(zip_longest(rejected, expected[: len(rejected)]))[-3:]
         ],
         "notes": [plain(note, MAX_NOTE) for note in notes[-NOTES:]],
     }

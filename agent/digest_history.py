@@ -19,6 +19,7 @@ BEST, RECENT, SINCE, OWN, DIVERSE, FAILED = 10, 4, 8, 6, 6, 4
 CELLS = 2_000  # parameter values turned into numbers for one purpose: the time limit of a long study
 MIN_SAMPLE, MAX_COMMON = 80, 20
 LEADERS = 5  # the best trials, of which is said what they have in common, where none stand apart
+ANSWERS = 3  # of the latest trials since the last question that come before other good ones
 NEAR = 8  # trials in the better half, at least, before it is looked at by itself
 MAX_ERROR = 160
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
@@ -78,6 +79,7 @@ class Finished:
             shown |= {int(np.argmin(column)): "best" for column in self.losses.T if len(column)}
         latest = list(range(len(self.measured) - 1, max(-1, len(self.measured) - 1 - SINCE), -1))
         fresh = [i for i in latest if since is not None and self.measured[i].number >= since]
+        answers = [i for i in fresh if self.measured[i].source == "advisor" or i in latest[:ANSWERS]]
         for i in fresh or latest[:RECENT]:
             shown.setdefault(i, "recent")
         advised = [i for i, t in enumerate(self.measured) if t.source == "advisor"]
@@ -86,7 +88,7 @@ class Finished:
         for i in self._diverse(list(shown)):
             shown[i] = "diverse"
         out = [
-            self._row(self.measured[i], shown[i], i) | {"since": i in fresh}
+            self._row(self.measured[i], shown[i], i) | {"answers": i in answers}
             for i in self.order[np.isin(self.order, list(shown))].tolist()
         ]
         for group in self._reasons():

@@ -110,12 +110,15 @@ def range_words(entry: Facts) -> str:
 
 
 def beyond_chance(effect: Facts) -> bool:
-    leans = effect["trend"] is not None and abs(effect["trend"]) > 2 * effect["error"]
-    return leans or bool(effect["strength"] > 2 * effect["chance"])
+    return _leans(effect) or bool(effect["strength"] > 2 * effect["chance"])
+
+
+def _leans(effect: Facts) -> bool:
+    return effect["trend"] is not None and bool(abs(effect["trend"]) > 2 * effect["error"])
 
 
 def effect_line(effect: Facts) -> str:
-    trend = f"trend {effect['trend']:+.2f}±{effect['error']:.2f}; " if effect["trend"] is not None else ""
+    trend = f"trend {effect['trend']:+.2f}±{effect['error']:.2f}; " if _leans(effect) else ""
     groups = [f"{safe(g['label'], MAX_CHOICE)}: {g['rank']}±{g['error']} ({g['n']})" for g in _several(effect)[:8]]
     once = [safe(g["label"], MAX_CHOICE) for g in effect["groups"] if g["n"] == 1]
     groups += [f"tried once: {' and '.join(once[:4])}"] if once else []
@@ -150,8 +153,12 @@ def favoured_line(entry: Facts, untried: Sequence[Any]) -> str:
 
 
 def rejected_line(entry: Facts, base: Facts) -> str:
-    changed = [(n, v) for n, v in entry["params"].items() if n not in base or base[n] != v]
-    return f"- {cut(pairs(changed) or 'no parameters', 110)}: {safe(entry['reason'], 200)}"
+    changed = [(n, v) for n, v in entry["params"].items() if n not in base or value_text(base[n]) != value_text(v)]
+    line = f"- {cut(pairs(changed) or 'no parameters', 110)}: {safe(entry['reason'], 200)}"
+    if entry["expected"] is None:
+        return line
+    mean, std = entry["expected"]
+    return f"{line} (now the model expects {number(mean)} of it, ± {number(std, 2)})"
 
 
 def curve_lines(facts: Facts) -> list[str]:

@@ -134,13 +134,13 @@ NOT_TRIED = "Of your last candidates these were not tried (what they change in t
 
 
 def _by_worth(rows: Sequence[Facts]) -> list[Facts]:
-    """A few of the best, then what came since the last question, which is its answer, then the other best ones, those
-    that were advised, and the most different."""
+    """A few of the best, then the trials that answer the last question, then the other best ones, those that were
+    advised, and the most different."""
 
     def worth(place: int, row: Facts) -> int:
         if row["shown_as"] == "best" and place < TOP_ROWS:
             return 0
-        return 1 if row["since"] else ("", "", "best", "advised", "recent", "diverse").index(row["shown_as"])
+        return 1 if row["answers"] else ("", "", "best", "advised", "recent", "diverse").index(row["shown_as"])
 
     return [row for _, row in sorted(enumerate(rows), key=lambda item: worth(*item))]
 
@@ -235,15 +235,16 @@ def _effects(room: _Room, facts: Facts) -> list[str]:
     near = [effect for effect in facts["effects_near"] if digest_lines.beyond_chance(effect)]
     lines = room.take(map(digest_lines.effect_line, clear[:10]), 480, EFFECTS)
     lines += room.take(map(digest_lines.effect_line, near[:5]), 220, EFFECTS_NEAR)
-    names = [name_text(e["name"]) for e in found if e not in clear and digest_lines.compared(e)]
+    told = {e["name"] for e in (*clear, *near)}
+    names = [name_text(e["name"]) for e in found if e["name"] not in told and digest_lines.compared(e)]
     if names:
         words = f"No effect of one parameter alone beyond chance in all trials: {cut(', '.join(names), 300)}."
         lines += room.take([words if clear else "No parameter alone has an effect beyond chance in all trials."], 120)
     if found:
-        told = {e["name"] for e in found if e in clear or digest_lines.compared(e)}
+        told |= {e["name"] for e in found if digest_lines.compared(e)}
         free = [n for n, p in facts["space"]["parameters"].items() if p["type"] != "derived" and n not in told]
         lines += room.take(
-            [f"Varied too little to tell: {cut(', '.join(map(name_text, free)), 200)}."] if free else [], 90
+            [f"Tried in too few places to compare: {cut(', '.join(map(name_text, free)), 200)}."] if free else [], 90
         )
     return lines
 
@@ -266,7 +267,7 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     how = " (drawn without a model, to cover the space)" if engine["startup"] else ""
     ends = "."
     if engine["mean"] is not None:
-        spread = f" (uncertain by ± {number(engine['std'], 2)})" if engine["std"] is not None else ""
+        spread = f" (± {number(engine['std'], 2)}, one standard deviation)" if engine["std"] is not None else ""
         ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}"
         ends += ", which would be no new best: it goes there to learn." if _explores(engine, facts) else "."
     made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())

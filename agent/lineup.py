@@ -41,6 +41,7 @@ NOTHING_DRAWN: tuple[Sequence[Params], np.ndarray] = ((), np.empty(0))
 PATIENCE = 300.0  # seconds for one answer of an engine that is not ours
 
 T = TypeVar("T")
+Expected = tuple[float, float] | None  # (mean, std) of the first objective, where a model predicts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Asked:
     mean: float | None = None  # of the first objective there, where the engine predicts
     std: float | None = None
     favoured: tuple[Mapping[str, Any], ...] = ()  # where its best candidates lie, see `Lineup.favoured`
+    expect: Callable[[Sequence[Params]], list[Expected]] = lambda configs: [None] * len(configs)  # elsewhere
 
     @property
     def startup(self) -> bool:
@@ -256,7 +258,10 @@ class Lineup:
                 proposal = self._bounded(lambda: self._engine.ask(1, pending, index=index, fidelity=fidelity)[0])
                 if not (problems := self.space.problems(proposal.params)):
                     faults, self._faults = tuple(self._faults), []
-                    return Asked(proposal, self.source, faults, *self._expected(proposal))
+                    if proposal.tags.get("phase") == "startup":
+                        return Asked(proposal, self.source, faults)
+                    mean, std = self.expect([proposal.params])[0] or (None, None)
+                    return Asked(proposal, self.source, faults, mean, std, expect=self.expect)
                 self._fault(f"proposed what the space does not allow: {'; '.join(map(str, problems))}")
             except SpaceExhausted:
                 raise
@@ -264,18 +269,18 @@ class Lineup:
                 self._fault(error)
             self._start(self._position + 1)
 
-    def _expected(self, proposal: Proposal) -> tuple[float | None, float | None]:
-        """(mean, std) of the first objective at a proposal made by a model, for those who read it."""
-        if proposal.tags.get("phase") == "startup" or not isinstance(self._engine, Predictor):
-            return None, None
+    def expect(self, configs: Sequence[Params]) -> list[Expected]:
+        """Of each configuration by the engine's model, for those who read it."""
+        engine = self._engine
+        if not configs or not isinstance(engine, Predictor):
+            return [None] * len(configs)
         try:
-            engine = self._engine
-            prediction = self._bounded(lambda: engine.predict([proposal.params]))
-            mean, std = float(prediction.mean[0, 0]), float(prediction.std[0, 0])
+            found = self._bounded(lambda: engine.predict(configs))
+            pairs = [(float(mean), float(std)) for mean, std in zip(found.mean[:, 0], found.std[:, 0], strict=True)]
         except Exception as error:  # only the words of a prompt need it
             self._fault(f"cannot predict: {error}")
-            return None, None
-        return (mean, std) if math.isfinite(mean) and math.isfinite(std) else (None, None)
+            return [None] * len(configs)
+        return [pair if math.isfinite(pair[0]) and math.isfinite(pair[1]) else None for pair in pairs]
 
     def _scorer(self) -> Scorer | None:
         """The engine where it can score, else a TPE told the same trials."""

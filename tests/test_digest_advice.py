@@ -1,0 +1,108 @@
+"""What an advisor is told of its own candidates and of the engine."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from digest_kit import BASE, SPACE, facts, history, study, trial
+
+from tunewright.agent import Agent, Budget, digest
+from tunewright.agent.favoured import favoured
+from tunewright.agent.records import ProposalRecord
+from tunewright.agent.testing import FakeAdvisor
+from tunewright.engines import Float, Int, Objective, Space
+from tunewright.plugins.hooks import Source
+
+
+def test_the_record_of_earlier_advice_is_told() -> None:
+    sources = ["engine", "advisor", "advisor", "engine", "advisor"]
+    trials = [
+        trial(i, BASE | {"layers": 1 + i}, v, source=s)
+        for i, (v, s) in enumerate(zip([5.0, 4.0, 4.5, 3.0, 2.0], sources, strict=True))
+    ]
+    trials.append(trial(9, BASE | {"lr": 0.1}, error="boom", source="advisor"))
+    best = " (the best until then)"
+    assert f"Your candidates that were tried: #1 4{best}, #2 4.5, #4 2{best}, #9 failed." in history(trials)
+    assert facts(trials[:1])["advised"] is None
+    opened = [trial(0, BASE, 5.0, source="advisor"), *trials[1:3]]  # the first of all had none to beat
+    assert f"Your candidates that were tried: #0 5, #1 4{best}, #2 4.5." in history(opened)
+    many = [trial(i, BASE | {"lr": 0.01 / (i + 1)}, 1.0 + i, source="advisor") for i in range(9)]
+    assert "tried (the latest of 9): #3 4, #4 5, #5 6, #6 7, #7 8, #8 9." in history(many)
+
+
+def test_what_came_since_the_last_question_is_shown_even_where_it_is_bad() -> None:
+    rng = np.random.default_rng(0)
+    trials = [trial(i, c, 1.0 + i / 100) for i, c in enumerate(SPACE.sample(rng, 40))]
+    asked = [trial(40 + i, c, 30.0 + i, source="advisor" if i == 0 else "engine") for i, c in
+             enumerate(SPACE.sample(rng, 6))]  # fmt: skip
+    later = [trial(46 + i, c, 2.0 + i / 100) for i, c in enumerate(SPACE.sample(rng, 5))]
+    told = history([*trials, *asked, *later], since=45)
+    assert all(f"\n#{n} " in told for n in range(45, 51))
+    assert "of 50: the best, yours, the latest" in told and "\n#40 val_loss 30 (yours)" in told
+    unasked = history([*trials, *asked, *later])
+    assert [n for n in range(45, 51) if f"\n#{n} " in unasked] == [47, 48, 49, 50]
+
+
+def test_an_engine_that_expects_no_new_best_is_said_to_explore() -> None:
+    words = history(study(20), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
+    assert (
+        "It expects val_loss 7 there (± 1, one standard deviation), which would be no new best: it goes there to learn."
+        in words
+    )
+    assert "to learn" not in history(study(20), engine=digest.EngineView("gp", BASE, mean=-7.0, std=1.0))
+    accuracy = Objective("accuracy", "maximize")
+    upwards = history(study(20), SPACE, (accuracy,), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
+    assert "expects accuracy 7 there (± 1, one standard deviation)." in upwards
+
+
+def test_what_the_model_expects_of_a_candidate_that_got_no_trial() -> None:
+    lost = [
+        ProposalRecord("advisor", Source("x"), BASE | {"lr": lr}, "expired", reason="no place") for lr in (0.5, 0.4)
+    ]
+    told = history(study(20), rejected=lost, expected=[(0.31, 0.02), None])
+    assert "no place (now the model expects 0.31 of it, ± 0.02)" in told and told.count("now the model expects") == 1
+    assert "now the model expects" not in history(study(20), rejected=lost)
+
+
+def test_a_product_of_the_engines_first_point_is_explained() -> None:
+    space = Space({"lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(16, 512)})
+    first = history([], space, engine=digest.EngineView("gp", {"lr": 0.001, "batch_size": 64}, startup=True))
+    assert "effective_lr below is lr/batch_size." in first and "effective_lr = " in first
+
+
+def test_the_engines_model_is_asked_about_candidates_that_got_no_trial() -> None:
+    asked: list[str] = []
+
+    def answer(request: Any) -> list[dict[str, float]]:
+        asked.append(request.messages[1].content)
+        rng = np.random.default_rng(len(asked))
+        return [{name: float(value) for name, value in zip("xyz", row, strict=True)} for row in rng.random((3, 3))]
+
+    space = Space({name: Float(0, 1) for name in "xyz"})
+    agent = Agent(space, metric="loss", engine="gp", advisor=FakeAdvisor(answer), store=None, budget=Budget(trials=40))
+    for _ in range(25):
+        made = agent.suggest()
+        agent.observe(made, sum((made[name] - 0.3) ** 2 for name in "xyz"))
+    agent.close()
+    later = [text for text in asked if "these were not tried" in text]
+    assert later and any(re.search(r"now the model expects \d", text) for text in later)
+
+
+def test_the_engines_view_of_each_parameter() -> None:
+    rng = np.random.default_rng(1)
+    configs = SPACE.sample(rng, 256)
+    scores = np.array([-abs(math.log10(c["lr"]) + 3) + (c["opt"] == "adam") for c in configs])
+    found = {entry["name"]: entry for entry in favoured(SPACE, configs, scores)}
+    assert 1e-4 < found["lr"]["low"] < 1e-3 < found["lr"]["high"] < 1e-2
+    assert found["opt"]["values"][0][0] == "adam" and "batch" not in found and "momentum" not in found
+    view = digest.EngineView("tpe", BASE, favoured=tuple(found.values()))
+    words = history(study(20), engine=view)
+    assert "its next point may lie elsewhere):\n- lr 0.000" in words and '- opt: "adam" ' in words
+    assert favoured(SPACE, configs[:6], scores[:6]) == [] and favoured(SPACE, configs, np.full(256, np.nan)) == []
+    plain = [trial(i, BASE | {"opt": "sgd", "momentum": 0.9, "lr": 0.001 * (1 + i)}, 1.0 + i) for i in range(6)]
+    assert '- opt: "adam" 100% (never tried)' in history(
+        plain, engine=digest.EngineView("tpe", BASE, favoured=({"name": "opt", "values": [("adam", 1.0)]},))
+    )
