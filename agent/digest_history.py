@@ -40,6 +40,7 @@ class Finished:
         self._place = np.full(len(finished), -1)  # finished -> measured, -1 for a failure
         self._place[self._at] = np.arange(len(self._at))
         self.measured = [finished[i] for i in self._at.tolist()]
+        self._advised = [i for i, t in enumerate(finished) if t.source == "advisor"]
         self.failed = [finished[i] for i in np.flatnonzero(self._place < 0).tolist()]
         self.losses = table[finite] * [1.0 if o.direction == "minimize" else -1.0 for o in objectives]
         many = wide > 1 and len(self.losses) > 0
@@ -82,9 +83,9 @@ class Finished:
         answers = [i for i in fresh if self.measured[i].source == "advisor" or i in latest[:ANSWERS]]
         for i in fresh or latest[:RECENT]:
             shown.setdefault(i, "recent")
-        advised = [i for i, t in enumerate(self.measured) if t.source == "advisor"]
-        for i in advised[: -OWN - 1 : -1]:
-            shown.setdefault(i, "advised")
+        for i in self._place[self._advised[-OWN:]].tolist():
+            if i >= 0:
+                shown.setdefault(i, "advised")
         for i in self._diverse(list(shown)):
             shown[i] = "diverse"
         out = [
@@ -168,7 +169,7 @@ class Finished:
     def advised(self) -> dict[str, Any] | None:
         """How many trials were advised, and of the latest OWN their values (None: failed) and whether each was the best
         so far when it ended, where there was one to beat."""
-        tried = [i for i, t in enumerate(self.finished) if t.source == "advisor"]
+        tried = self._advised
         if not tried:
             return None
         comparable = np.where(self.partial, np.inf, self.loss)
