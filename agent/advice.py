@@ -60,7 +60,7 @@ class Question:
 
 
 IN_WORDS = {
-    "gate": "the engine's model expects less of it than of the better part of its own candidates",
+    "gate": "the engine's model rates it below the better part of its own candidates",
     "distance": "too close to a configuration that was tried or runs",
     "failure region": "too close to trials that failed",
     "rejected": "it failed a check",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ CELLS = 2_000  # parameter values turned into numbers for one purpose: the time 
 MIN_SAMPLE, MAX_COMMON = 80, 20
 LEADERS = 5  # the best trials, of which is said what they have in common, where none stand apart
 ANSWERS = 3  # of the latest trials since the last question that come before other good ones
+SAME = 0.03  # of each parameter's scale: configurations no further apart nearly repeat each other
 NEAR = 8  # trials in the better half, at least, before it is looked at by itself
 MAX_ERROR = 160
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
@@ -209,20 +211,32 @@ class Finished:
         """Of how many of the best is said what they have in common: those that stand apart from the rest, with the
         `next` value behind them, else LEADERS; `count` 0 where there are less than twice as many comparable trials."""
         n = int((~self.partial).sum())
-        ordered = self.loss[self.order[:n]]
-        apart = digest_stats.apart(ordered, noise) if len(self.objectives) == 1 else None
+        best = self._distinct[: n // 2 + 1]
+        apart = digest_stats.apart(self.loss[best], n, noise) if len(self.objectives) == 1 else None
         if apart is not None:
-            behind = self.measured[self.order[apart]].values
+            behind = self.measured[best[apart]].values
             return {"count": apart, "next": None if behind is None else behind[0]}
-        return {"count": LEADERS if n >= 2 * LEADERS else 0, "next": None}
+        return {"count": LEADERS if n >= 2 * LEADERS <= 2 * len(best) else 0, "next": None}
+
+    @cached_property
+    def _distinct(self) -> list[int]:
+        """The best of the comparable trials without those that nearly repeat a better one."""
+        ahead = [int(i) for i in self.order[: 4 * digest_stats.MAX_APART] if not self.partial[i]]
+        kept: list[int] = []
+        units = np.nan_to_num(self._encode([self.measured[i] for i in ahead]), nan=-1.0)
+        for k, i in enumerate(ahead):
+            if all(np.abs(units[k] - units[ahead.index(j)]).max() > SAME for j in kept):
+                kept.append(i)
+        return kept
 
     def shared(self, leaders: int) -> list[dict[str, Any]]:
         """What so many of the best have in common and the others mostly lack."""
         if not leaders:
             return []
-        best = self.order[:leaders]
+        best = self._distinct[:leaders]
         place = self._place[self.sample]
-        others = self.units[(place >= 0) & ~np.isin(place, best)]
+        ahead = self.order[: self.order.tolist().index(best[-1]) + 1]  # with those that nearly repeat one of them
+        others = self.units[(place >= 0) & ~np.isin(place, ahead)]
         return digest_stats.shared(self.space, self._encode([self.measured[i] for i in best]), others)
 
     def untested(self) -> list[dict[str, Any]]:

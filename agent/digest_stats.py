@@ -254,11 +254,11 @@ def common(space: Space, failed: np.ndarray, good: np.ndarray) -> list[dict[str,
     return [entry for *_, entry in sorted(out, key=lambda item: item[:2])[:3]]
 
 
-def apart(losses: np.ndarray, noise: float) -> int | None:
-    """How many of the best stand apart: the gap behind them is at least APART times what they span themselves, and
-    more than noise; of several such groups the one with the largest gap. losses: (n,), ascending."""
+def apart(losses: np.ndarray, n: int, noise: float) -> int | None:
+    """How many of the best of n trials stand apart: the gap behind them is at least APART times what they span
+    themselves, and more than noise; of several such groups the one with the largest gap. losses: the best, in order."""
     found = None
-    for k in range(MIN_APART, min(MAX_APART, len(losses) // 2) + 1):
+    for k in range(MIN_APART, min(MAX_APART, n // 2, len(losses) - 1) + 1):
         gap = float(losses[k] - losses[k - 1])
         wide = gap >= APART * float(losses[k - 1] - losses[0]) and gap > 3 * noise
         if wide and gap > 0 and (found is None or gap > found[1]):

@@ -106,7 +106,9 @@ def _history(facts: Facts, room: _Room) -> str:
     effects = _shared(room, facts) + _effects(room, facts)
     curves = room.take(digest_lines.curve_lines(facts), 330, "Curves, as step:value:")
     kept |= _fitting(room, rest, said)
-    untested = room.take(map(digest_lines.untested_line, facts["untested"]), 200, "Never tried:")
+    untested = room.take(
+        map(digest_lines.untested_line, facts["untested"]), 200, "Never tried (ranges without their ends):"
+    )
     running = room.take(
         (f"- #{r['number']} {digest_lines.cells(r, base, order)}" for r in facts["running"]),
         200,
@@ -269,7 +271,7 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     if engine["mean"] is not None:
         spread = f" (± {number(engine['std'], 2)}, one standard deviation)" if engine["std"] is not None else ""
         ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}"
-        ends += ", which would be no new best: it goes there to learn." if _explores(engine, facts) else "."
+        ends += ", which would be no new best: it explores." if _explores(engine, facts) else "."
     made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())
     ends = (f" ({made})" if made else "") + ends
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from tunewright.agent.digest_text import render
 from tunewright.agent.records import Curve, ProposalRecord
 from tunewright.engines import Categorical, Derived, Fidelity, Float, Int, Objective, Space, State
 from tunewright.plugins.hooks import Source
+from tunewright.prompts import parse_propose
 
 
 def test_trials_come_best_first_and_failures_last() -> None:
@@ -261,13 +263,16 @@ def test_what_the_user_knows_of_the_data_stands_in_the_first_part() -> None:
     assert "error_of_the_largest_class" not in facts([], data={"class_counts": [0, "x"], "rows": 3})["data"]
 
 
-def test_ranges_are_shortened_but_never_widened() -> None:
+def test_ranges_are_told_in_digits_that_an_answer_may_repeat() -> None:
     space = Space(
         {"a": Float(0.00091188, 1096.6331584284585, log=True), "b": Float(0.1, 0.30000000000000004), "c": Int(7, 2981)}
     )
     first, _ = render(facts([], space))
-    assert "- a: float 0.0009119 to 1096, log scale" in first
+    assert "- a: float 0.0009119 to 1097, log scale" in first
     assert "- b: float 0.1 to 0.3" in first and "- c: int 7 to 2981" in first
+    told = json.dumps({"stance": "propose", "candidates": [{"rationale": "", "params": {"a": 1097, "b": 0.3, "c": 7}}]})
+    (candidate,) = parse_propose(told, space, 1).candidates
+    assert not candidate.problems and space.problems(candidate.params) == []
 
 
 def test_noise_is_a_models_where_nothing_was_repeated_and_ties_are_told() -> None:
@@ -323,10 +328,10 @@ def test_what_the_best_trials_share_is_told() -> None:
     ]
     told = history(trials, space)
     assert (
-        "The 5 best trials stand apart (the next has 1). In common, with how many of the other trials lie there" in told
+        "The 4 best trials stand apart (the next has 1). In common, with how many of the other trials lie there" in told
     )
     assert 'lr=0.001 (0 of 20 others), opt="adam" (0 of 20 others)' in told
-    even = [trial(t.number, t.params, t.values[0] + 0.02 * t.number) for t in trials]
+    even = [trial(t.number, t.params | {"idle": t.number / 25}, t.values[0] + 0.02 * t.number) for t in trials]
     assert "The 5 best trials have in common, with" in history(even, space)
     assert facts(trials[:9], space)["shared"] == []  # too few to be the best of
 

@@ -49,10 +49,9 @@ def test_what_came_since_the_last_question_is_shown_even_where_it_is_bad() -> No
 def test_an_engine_that_expects_no_new_best_is_said_to_explore() -> None:
     words = history(study(20), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
     assert (
-        "It expects val_loss 7 there (± 1, one standard deviation), which would be no new best: it goes there to learn."
-        in words
+        "It expects val_loss 7 there (± 1, one standard deviation), which would be no new best: it explores." in words
     )
-    assert "to learn" not in history(study(20), engine=digest.EngineView("gp", BASE, mean=-7.0, std=1.0))
+    assert "it explores" not in history(study(20), engine=digest.EngineView("gp", BASE, mean=-7.0, std=1.0))
     accuracy = Objective("accuracy", "maximize")
     upwards = history(study(20), SPACE, (accuracy,), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
     assert "expects accuracy 7 there (± 1, one standard deviation)." in upwards
