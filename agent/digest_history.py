@@ -235,7 +235,7 @@ class Finished:
             return []
         best = self._distinct[:leaders]
         place = self._place[self.sample]
-        ahead = self.order[: self.order.tolist().index(best[-1]) + 1]  # with those that nearly repeat one of them
+        ahead = self.order[self.loss[self.order] <= self.loss[best[-1]]]  # with those that nearly repeat one of them
         others = self.units[(place >= 0) & ~np.isin(place, ahead)]
         return digest_stats.shared(self.space, self._encode([self.measured[i] for i in best]), others)
 
