@@ -15,6 +15,7 @@ from tunewright.engines.space import Params, Space
 from tunewright.plugins.hooks import AdviceRequest, AdvisorFailed, Completion
 from tunewright.plugins.rules.book import Move, Recipe, Trouble
 from tunewright.plugins.rules.fitting import MISSING, exact, fit, middle, read, same_place, settle, step
+from tunewright.plugins.rules.leaning import Leaning
 from tunewright.plugins.rules.matching import Detection, detect, optimizer_kind
 from tunewright.plugins.rules.past import Diagnosis, Past, Tried, read_past
 
@@ -185,13 +186,13 @@ def _steps(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) 
     """Moves from the best trial: where the results lean the same way first, then the family's own order."""
     if past.best is None:
         return
-    trends = past.trends()
+    leaning = Leaning(space, found, past)
     for size in STEP_SIZES:
         ranked = []
         for place, move in enumerate(m for m in found.family.moves if not m.on):
             config = step(space, found, move, past.best.params, base, size)
             if config is not None and not _was_worse(space, past, config):
-                lean = _lean(space, trends, past.best.params, config)
+                lean = leaning.of(config)
                 ranked.append((PATIENCE * place - lean, place, move, config, lean))
         for _, _, move, config, lean in sorted(ranked, key=lambda r: r[:2]):
             agrees = " The results so far lean the same way." if lean > PATIENCE else ""
@@ -256,16 +257,6 @@ def _short(value: Any) -> str:
 
 def _changed(best: Params, config: Params) -> list[str]:
     return [name for name, value in config.items() if name in best and value != best[name]]
-
-
-def _lean(space: Space, trends: Mapping[str, float], best: Params, config: Params) -> float:
-    """The mean trend along the changed parameters, in [-1, 1]."""
-    leans = []
-    for name in _changed(best, config):
-        if name in trends:
-            up = space.parameters[name].to_unit(config[name]) > space.parameters[name].to_unit(best[name])
-            leans.append(trends[name] if up else -trends[name])
-    return sum(leans) / len(leans) if leans else 0.0
 
 
 def _was_worse(space: Space, past: Past, config: Params) -> bool:

@@ -176,9 +176,9 @@ def _settle(
         goal, now = _number_in(want.get(coupling.leader)), _number_in(want.get(coupling.follower))
         if leader is None or follower is None or goal is None or now is None:
             continue
-        factor = _factor(coupling, goal, read(leader, config[leader.name]))
-        if abs(math.log(factor)) > 0.05:
-            entry, rescaled = follower.entry, now * factor
+        by = factor(coupling, goal, read(leader, config[leader.name]))
+        if abs(math.log(by)) > 0.05:
+            entry, rescaled = follower.entry, now * by
             if entry.low is not None and entry.high is not None:
                 rescaled = min(max(rescaled, min(now, entry.low)), max(now, entry.high))
             want[coupling.follower] = (rescaled,)
@@ -202,7 +202,7 @@ def _active(found: Detection, key: str, config: Mapping[str, Any]) -> Known | No
     return next((k for k in found.of(key) if _is_number(config.get(k.name))), None)
 
 
-def _factor(coupling: Coupling, before: float | None, after: float | None) -> float:
+def factor(coupling: Coupling, before: float | None, after: float | None) -> float:
     """What the follower is multiplied by when its leader goes from `before` to `after`."""
     if before is None or after is None:
         return 1.0
@@ -233,10 +233,10 @@ def step(
         leader = next((k for k in found.of(coupling.leader) if k.name in new), None)
         if leader is None or coupling.follower in move.keys:
             continue
-        factor = _factor(coupling, read(leader, base[leader.name]), read(leader, new[leader.name]))
+        by = factor(coupling, read(leader, base[leader.name]), read(leader, new[leader.name]))
         for follower in found.of(coupling.follower):
             before = read(follower, base.get(follower.name))
-            if before is not None and (value := exact(follower, before * factor)) is not MISSING:
+            if before is not None and (value := exact(follower, before * by)) is not MISSING:
                 new[follower.name] = value
     config = space.build(lambda name, _: new.get(name, base.get(name, fill[name])))
     return None if space.problems(config) or space.key(config) == space.key(base) else config

@@ -8,15 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from tunewright.engines.parameters import Categorical
 from tunewright.engines.space import Params, Space
 from tunewright.plugins.rules.book import Trouble
 from tunewright.plugins.rules.fitting import apart, same_place
 
 REPEAT = 0.02  # configurations this close on every number's scale count as the same
-FEWEST_FOR_TRENDS = 6
 FEWEST_TO_DOUBT = 3
 NEAR = 0.1  # mean distance over the parameters, within which a trial says something of a configuration
 _SIGNS: Mapping[Trouble, re.Pattern[str]] = {
@@ -85,21 +81,6 @@ class Past:
             return False
         gaps = [apart(self.space, params, trial.params) for trial in self.finished]
         return min(gaps) <= NEAR and gaps.index(min(gaps)) >= (len(gaps) + 1) // 2
-
-    def trends(self) -> dict[str, float]:
-        """By number parameter: correlation in [-1, 1] of a higher value with a better rank. Empty for few trials."""
-        if len(self.finished) < FEWEST_FOR_TRENDS:
-            return {}
-        found = {}
-        quality = -np.arange(len(self.finished), dtype=float)
-        for name, parameter in self.space.parameters.items():
-            rows = [i for i, t in enumerate(self.finished) if name in t.params]
-            if isinstance(parameter, Categorical) or len(rows) < FEWEST_FOR_TRENDS:
-                continue
-            units = np.array([parameter.to_unit(self.finished[i].params[name]) for i in rows])
-            if np.ptp(units) > 0:
-                found[name] = float(np.corrcoef(units, quality[rows])[0, 1])
-        return found
 
 
 def read_past(facts: Mapping[str, Any], space: Space) -> Past:
