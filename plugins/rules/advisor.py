@@ -74,7 +74,8 @@ def answer(space: Space, facts: Mapping[str, Any]) -> dict[str, Any]:
     summary = f"{who} (score {found.score:g}, from {found.evidence}); {known} known."
     past = read_past(facts, space)
     chosen: list[Suggestion] = []
-    wanted = max(1, int(facts.get("wanted") or 1))
+    # Seeds are asked for one by one: what came of the last decides the next, and no question costs anything.
+    wanted = 1 if facts.get("seeding") else max(1, int(facts.get("wanted") or 1))
     for suggestion in _suggestions(space, found, past, _base(space, found, past, facts)):
         if not past.has(suggestion.params, [s.params for s in chosen]):
             chosen.append(suggestion)
@@ -94,7 +95,7 @@ def _suggestions(space: Space, found: Detection, past: Past, base: Mapping[str, 
     """Everything worth trying, the most promising first."""
     early = past.n_trials < SETTINGS_FIRST
     troubled = bool(past.failed) and (past.best is None or past.n_failed >= FAILURES_FIRST * past.n_trials)
-    parts = [_promising, _steps, _settings] if early else [_steps, _settings]
+    parts = [_promising, _steps, _settings] if early and not past.just_won else [_steps, _settings]
     parts.insert(0, _answers)
     parts.append(_climbs)
     if troubled:

@@ -69,6 +69,11 @@ class Past:
     def best(self) -> Tried | None:
         return self.finished[0] if self.finished else None
 
+    @property
+    def just_won(self) -> bool:
+        """Whether the newest of several measured trials is the best."""
+        return len(self.finished) > 1 and self.finished[0].number == max(trial.number for trial in self.finished)
+
     def has(self, params: Params, others: Sequence[Params] = ()) -> bool:
         """Whether this configuration, or one all but equal, was tried or is in `others`."""
         seen = [*(t.params for t in (*self.finished, *self.failed)), *self.elsewhere, *others]
