@@ -193,7 +193,7 @@ def _steps(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) 
         for place, move in enumerate(m for m in found.family.moves if not m.on):
             config = step(space, found, move, past.best.params, base, size)
             if config is not None and not _was_worse(space, past, config):
-                lean = leaning.of(config, move)
+                lean = leaning.of(config)
                 ranked.append((PATIENCE * place - lean, place, move, config, lean))
         for _, _, move, config, lean in sorted(ranked, key=lambda r: r[:2]):
             agrees = " The results so far lean the same way." if lean > PATIENCE else ""

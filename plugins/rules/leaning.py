@@ -15,7 +15,7 @@ import numpy as np
 
 from tunewright.engines.parameters import Categorical
 from tunewright.engines.space import Params, Space
-from tunewright.plugins.rules.book import Coupling, Move
+from tunewright.plugins.rules.book import Coupling
 from tunewright.plugins.rules.fitting import couplings, factor, read
 from tunewright.plugins.rules.matching import Detection, Known
 from tunewright.plugins.rules.past import Past
@@ -36,18 +36,15 @@ class Leaning:
         self._coupled = [c for c in couplings(found, self._best) if (c.follower, c.leader) not in both]
         self.trends = self._trends(past) if len(past.finished) >= FEWEST else {}
 
-    def of(self, config: Params, move: Move) -> float:
-        """The mean trend along what differs from the best trial, in [-1, 1]; what the move names first counts twice.
-        0 where nothing is known."""
-        total = weights = 0.0
+    def of(self, config: Params) -> float:
+        """The mean trend along what differs from the best trial, in [-1, 1]; 0 where nothing is known."""
+        leans = []
         for name, trend in self.trends.items():
             if name in config and name in self._best:
                 change = self._place(name, config) - self._place(name, self._best)
                 if abs(change) > SAME:
-                    weight = 2.0 if self._found.known[name].entry.key == move.keys[0] else 1.0
-                    total += weight * math.copysign(trend, trend * change)
-                    weights += weight
-        return total / weights if weights else 0.0
+                    leans.append(math.copysign(trend, trend * change))
+        return sum(leans) / len(leans) if leans else 0.0
 
     def _trends(self, past: Past) -> dict[str, float]:
         """By number parameter: correlation of a higher value with a better rank, less the fewer trials there are."""
