@@ -21,7 +21,7 @@ from tunewright.plugins.rules.past import Diagnosis, Past, Tried, read_past
 
 SETTINGS_FIRST = 10  # while fewer trials are known, published settings come before steps from the best
 FAILURES_FIRST = 0.3  # share of failed trials from which their cure comes first
-STEP_SIZES = (1.0, 0.5)
+STEP_SIZES = (1.0, 0.5, 0.25)  # a step that the range has no room for comes after whole ones, shortened
 PATIENCE = 0.1  # how much of a trend one place in a family's order of moves is worth
 MOST_WORDS = 480
 LEADING = 3  # so many of the best trials have their curves answered
@@ -207,7 +207,8 @@ def _cures(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) 
     start = past.best or latest
     for move in found.family.moves:
         if trouble in move.on:
-            config = step(space, found, move, start.params, base, 1.0)
+            steps = (step(space, found, move, start.params, base, size) for size in STEP_SIZES)
+            config = next((config for config in steps if config is not None), None)
             if config is not None:
                 yield Suggestion(config, f"Trial {latest.number} failed. " + _moved_words(start, config, move))
 

@@ -220,12 +220,14 @@ def step(
     space: Space, found: Detection, move: Move, base: Params, fill: Mapping[str, Any], size: float
 ) -> Params | None:
     """The configuration one move away from `base`, or None where the move's first parameter cannot go further or the
-    result is not valid. `size` shortens factors and summands; `fill` has values for parameters that become active."""
+    result is not valid. `size` shortens factors and summands; the move's other parameters go half as far where they
+    cannot go all of it. `fill` has values for parameters that become active."""
     new: Params = {}
     present = [key for key in move.keys if move.scale.get(key) != 1.0 and any(k.name in base for k in found.of(key))]
     for key in present:
+        sizes = (size,) if key == present[0] else (size, size / 2)
         for known in found.of(key):
-            if known.name in base and (value := _moved(known, move, base[known.name], size)) is not MISSING:
+            if known.name in base and (value := _moved(known, move, base[known.name], sizes)) is not MISSING:
                 new[known.name] = value
     if not present or not any(known.name in new for known in found.of(present[0])):
         return None
@@ -242,7 +244,7 @@ def step(
     return None if space.problems(config) or space.key(config) == space.key(base) else config
 
 
-def _moved(known: Known, move: Move, value: Scalar, size: float) -> Any:
+def _moved(known: Known, move: Move, value: Scalar, sizes: Sequence[float]) -> Any:
     key = known.entry.key
     if key in move.set:
         taken = next((v for w in move.set[key] if (v := exact(known, w)) is not MISSING), MISSING)
@@ -251,8 +253,8 @@ def _moved(known: Known, move: Move, value: Scalar, size: float) -> Any:
     if now is None:
         return MISSING
     up = move.scale[key] > 1 if key in move.scale else move.shift[key] > 0
-    for part in (size, size / 2):
-        goal = _goal(known, move, now, part)
+    for size in sizes:
+        goal = _goal(known, move, now, size)
         if goal is not None and (taken := _toward(known, value, goal, up)) is not MISSING:
             return taken
     return MISSING
