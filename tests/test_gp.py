@@ -114,6 +114,13 @@ def test_fit_finds_what_matters_and_the_noise() -> None:
     assert smooth.noise < 1e-3 and 0.15 < noisy.noise < 0.4
 
 
+def test_what_few_trials_say_of_the_roughness_holds_for_a_parameter_that_never_varied() -> None:
+    x = np.random.default_rng(3).random((12, 4))
+    x[:, 3] = 0.5
+    rough, smooth = (fit(x, np.arange(4), y / y.std()) for y in (np.sin(40 * x[:, :3]).sum(1), x[:, :3].sum(1) - 1.5))
+    assert rough.lengthscales[3] < 0.5 and smooth.lengthscales[3] > 0.8
+
+
 def test_believing_the_mean_keeps_it_and_shrinks_the_doubt() -> None:
     rng = np.random.default_rng(3)
     given = Hyperparameters(np.array([0.2]), 1.0, 1e-4)
@@ -163,7 +170,7 @@ def test_features_hold_categories_apart_equally_and_inactive_ones_in_the_middle(
     configs: list[dict[str, Any]] = [{"lr": 0.1, "layers": 2, "opt": opt} for opt in ("sgd", "adam", "lamb")]
     configs[0]["momentum"] = 0.495  # the middle of its range
     features = encoding.features(encoding.encode(configs))
-    assert [((features[i] - features[j]) ** 2).sum() for i, j in ((0, 1), (0, 2), (1, 2))] == pytest.approx([1, 1, 1])
+    assert [((features[i] - features[j]) ** 2).sum() for i, j in ((0, 1), (0, 2), (1, 2))] == pytest.approx([0.25] * 3)
 
 
 # ------------------------------------------------------------------------------------------------ engine
@@ -244,7 +251,7 @@ def test_failures_are_learned_and_avoided() -> None:
     told = play(engine, lambda p: None if p["x"] > 0.6 else -p["x"] + (p["y"] - 0.5) ** 2, 30)
     assert all(o.params["x"] < 0.7 for o in told[12:])
     assert best(told) < -0.58
-    scores = engine.score([{"x": 0.9, "y": 0.5}, {"x": 0.5, "y": 0.7}])
+    scores = engine.score([{"x": 0.9, "y": 0.5}, engine.ask(index=30)[0].params])
     assert scores[0] < scores[1]
 
 

@@ -2,9 +2,10 @@
 
 A *row* is (d,) unit positions in the order of `space.names`, NaN where inactive; a *genotype* is a row without NaN.
 Categories are handled in an order of their own (by type and text), so the order in which a user lists them changes
-nothing, the random draws included. Each category becomes one feature of 0 or 1/sqrt(2), so that two different
-ones lie at squared distance 1 in their parameter. An inactive parameter sits in the middle of its range, at equal
-distance from all its categories: one more inactive value says nothing, and the parent tells the branches apart.
+nothing, the random draws included. Each category becomes one feature of 0 or CATEGORY, so that two different ones lie
+half a range apart in their parameter, as two values of an integer do: were it a whole range, a model of few trials
+would hardly dare another category. An inactive parameter sits in the middle of its range, at equal distance from all
+its categories: one more inactive value says nothing, and the parent tells the branches apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tunewright.engines.parameters import Categorical, Parameter
 from tunewright.engines.space import Space
 
 MAX_GRID = 4096
+CATEGORY = 0.125**0.5
 
 
 class Encoding:
@@ -80,7 +82,7 @@ class Encoding:
             if self.categorical[column] and grid is not None:
                 hit = np.abs(position[:, None] - grid) < 0.5 / len(grid)
                 shares = np.where(np.isnan(position)[:, None], 1.0 / len(grid), hit)
-                out[:, first : first + len(grid)] = shares * 0.5**0.5
+                out[:, first : first + len(grid)] = shares * CATEGORY
             else:
                 out[:, first] = np.where(np.isnan(position), 0.5, position)
         if self.with_fidelity:

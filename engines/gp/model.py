@@ -14,7 +14,7 @@ import numpy as np
 
 from tunewright.engines.gp.acquisition import make
 from tunewright.engines.gp.encoding import Encoding
-from tunewright.engines.gp.regression import Hyperparameters, Posterior, fit
+from tunewright.engines.gp.regression import SHARED, Hyperparameters, Posterior, fit
 from tunewright.engines.priors import Tilt
 
 FIT_EACH = 60
@@ -139,10 +139,13 @@ class Learner:
     def _hyperparameters(
         self, success: bool, features: np.ndarray, y: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]
     ) -> Hyperparameters:
-        n = refit_size(len(y))
+        encoding, n = self._encoding, refit_size(len(y))
         if (success, n) not in self._fitted:
             keep = subset(features[:n], y[:n], MAX_FIT)
-            self._fitted[success, n] = fit(features[keep], self._encoding.groups, scaled(y[:n])[keep], self._kernel)
+            z = scaled(y[:n])[keep]
+            # Many short trials tell the parameters apart; a common part made the first of them no better.
+            shared = 0.0 if encoding.with_fidelity else SHARED
+            self._fitted[success, n] = fit(features[keep], encoding.groups, z, self._kernel, shared=shared)
         return self._fitted[success, n]
 
 

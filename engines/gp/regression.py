@@ -14,6 +14,7 @@ from tunewright.engines.gp.kernel import correlation, pair_distances, squared_di
 
 JITTER = 1e-10
 LENGTHSCALE_PRIOR = (float(np.log(0.65)), 1.0)
+SHARED = 0.5  # of its variance is common to all: a few trials tell how rough a function is before they tell where
 SCALE_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (float(np.log(1e-3)), 2.0)
 LENGTHSCALE_BOUNDS = (float(np.log(0.03)), float(np.log(30.0)))
@@ -110,11 +111,27 @@ class Posterior:
         return Posterior(np.vstack([self.features, features]), self.groups, y, self.parameters, self.kernel)
 
 
+def prior(d: int, shared: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d + 2,) and precision (d + 2, d + 2) of the normal prior over the logarithms of d lengthscales, the scale
+    and the noise. The lengthscales are around a common one, itself uncertain, which has a part `shared` of their
+    variance: with nothing in common, a few trials explain each surprise by some one parameter's roughness."""
+    mean, deviation = zip(*[LENGTHSCALE_PRIOR] * d, SCALE_PRIOR, NOISE_PRIOR, strict=True)
+    covariance = np.diag(np.square(deviation))
+    covariance[:d, :d] *= 1.0 - shared
+    covariance[:d, :d] += shared * LENGTHSCALE_PRIOR[1] ** 2
+    return np.array(mean), np.linalg.inv(covariance)
+
+
 def fit(
-    features: np.ndarray, groups: np.ndarray, y: np.ndarray, kernel: str = "matern52", noise: float | None = None
+    features: np.ndarray,
+    groups: np.ndarray,
+    y: np.ndarray,
+    kernel: str = "matern52",
+    noise: float | None = None,
+    shared: float = SHARED,
 ) -> Hyperparameters:
     """The most probable hyperparameters for values y (n,) of about zero mean and unit variance; with `noise` (a
-    variance) those beside it.
+    variance) those beside it. shared: see `prior`.
 
     Rough data has two explanations, short lengthscales and noise, hence two starts. They are fixed, so the answer
     depends on the data alone and not on earlier fits.
@@ -124,8 +141,7 @@ def fit(
 
     n, d = len(y), int(groups.max()) + 1
     distances, (rows, columns) = pair_distances(features, groups, d)
-    middle = np.array([LENGTHSCALE_PRIOR[0]] * d + [SCALE_PRIOR[0], NOISE_PRIOR[0]])
-    spread = np.array([LENGTHSCALE_PRIOR[1]] * d + [SCALE_PRIOR[1], NOISE_PRIOR[1]])
+    middle, precision = prior(d, shared)
     diagonal = np.arange(n)
     covariance = np.empty((n, n), order="F")
 
@@ -140,12 +156,13 @@ def fit(
             return 1e25, np.zeros(d + 2)
         alpha = dpotrs(lower, y, lower=1)[0]
         inverse, _ = dpotri(lower, lower=1)
-        offset = (theta - middle) / spread
-        total = 0.5 * float(y @ alpha) + float(np.log(lower[diagonal, diagonal]).sum()) + 0.5 * float(offset @ offset)
+        offset = theta - middle
+        pull = precision @ offset
+        total = 0.5 * float(y @ alpha) + float(np.log(lower[diagonal, diagonal]).sum()) + 0.5 * float(offset @ pull)
         # Equation 5.9: half the trace of (K^-1 - alpha alpha^T) dK/dtheta; each pair stands for two entries of K.
         pair = inverse[rows, columns] - alpha[rows] * alpha[columns]
         own = float(inverse[diagonal, diagonal].sum() - alpha @ alpha)
-        gradient = offset / spread
+        gradient = pull
         gradient[:d] += (distances @ (pair * slope)) * (-2.0 * scale * weights)
         gradient[d] += scale * (float(pair @ value) + 0.5 * own)
         gradient[d + 1] += 0.5 * random * own
