@@ -61,9 +61,10 @@ def _unexplained(space: Space, configs: Sequence[Params], losses: np.ndarray, ev
     keep = subset(features, losses, MAX_TRIALS)
     scaled, _, unit = standardize(losses[keep])
     data = (features[keep], encoding.groups, scaled)
-    noisy = fit(*data)
+    # Lengthscales with nothing in common: where one parameter matters, a common one would take noise for roughness.
+    noisy = fit(*data, shared=0.0)
     if evident:
-        gained = log_density(*data, noisy) - log_density(*data, fit(*data, noise=LEAST))
+        gained = log_density(*data, noisy) - log_density(*data, fit(*data, noise=LEAST, shared=0.0))
         if gained < EVIDENT:
             return None
     return float(np.sqrt(noisy.noise)) * unit
