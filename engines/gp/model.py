@@ -166,8 +166,8 @@ def standardize(losses: np.ndarray) -> tuple[np.ndarray, float, float]:
     middle, best = float(np.median(losses)), float(losses.min())
     reach = WINSOR_REACH * (middle - best)
     if reach > 0:
-        over = np.maximum(losses - (middle + reach), 0.0) / reach
-        losses = np.minimum(losses, middle + reach) + reach * over / (1.0 + over)
+        over = np.maximum(losses - (middle + reach), 0.0)
+        losses = np.minimum(losses, middle + reach) + reach * (over / (reach + over))
     centre, unit = float(losses.mean()), float(losses.std())
     unit = unit if unit > 1e-12 * max(1.0, abs(centre)) else 1.0
     return (losses - centre) / unit, centre, unit
