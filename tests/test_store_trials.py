@@ -12,6 +12,7 @@ from dataclasses import replace as changed
 
 import pytest
 
+from tunewright.agent import Agent, Float
 from tunewright.agent.errors import AlreadyObserved, StudyExists, StudyMoved, UnknownStudy, UnknownTrial
 from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.store import Store, current_owner, is_dead
@@ -388,3 +389,26 @@ def test_the_stamp_of_a_live_trial_changes_with_its_record(store, study):
     assert again.state == "running" and again not in (stamps[0], waiting)
     store.finish(study, 0, State.COMPLETE, (1.0,), attempt=again.attempt)
     assert store.live(study) == []
+
+
+def test_no_statement_of_a_turn_walks_the_study(tmp_path):
+    """A trial costs the same in a study of a hundred thousand."""
+    agent = Agent({"x": Float(0, 1)}, metric="loss", store=tmp_path / "s.db", engine="random", advisor=None)
+    for _ in range(3):
+        agent.observe(agent.suggest(), 0.5)
+    database, said = agent._store._connection._live().conn, []
+    database.set_trace_callback(said.append)
+    trial = agent.suggest()
+    agent.report(trial, 1, 0.5)
+    agent.observe(trial, 0.5)
+    database.set_trace_callback(None)
+    read = [sql for sql in said if sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE"))]
+    assert len(read) >= 5
+    for sql in read:
+        for *_, step in database.execute(f"EXPLAIN QUERY PLAN {sql}"):
+            assert not step.startswith("SCAN") or step == "SCAN CONSTANT ROW", (step, sql)
+            assert not step.endswith("(study=?)") or "max(" in sql, (
+                step,
+                sql,
+            )  # the last entry of an index is one step
+    agent.close()

@@ -31,11 +31,11 @@ _JOINED = 'trials t LEFT JOIN "values" v ON v.trial = t.id'
 _HELD = f"""
 SELECT {COLUMNS}, t.id, t.beat, t.devices FROM {_JOINED} WHERE t.study = ? AND t.number = ? ORDER BY v.objective
 """
-# In these words SQLite takes an index for each of the two.
+# In these words, and with a plus before what the rows are put in order by, SQLite takes an index for each of the two.
 _NEWS = f"""
 SELECT {COLUMNS} FROM {_JOINED}
 WHERE (t.study = ?1 AND t.number >= ?2) OR (t.study = ?1 AND t.event > ?3)
-ORDER BY t.number, v.objective
+ORDER BY +t.number, v.objective
 """
 
 NOBODY = Hold()
@@ -323,7 +323,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         """Of the trials that run or wait, by number. See `news`."""
         sql = """
         SELECT number, attempt, state, started FROM trials WHERE study = ? AND state IN ('running', 'waiting')
-        ORDER BY number
+        ORDER BY +number
         """
         with self._connection.read() as db:
             return [Stamp(*row) for row in db.execute(sql, [study_id])]
