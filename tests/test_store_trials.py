@@ -12,7 +12,6 @@ from dataclasses import replace as changed
 
 import pytest
 
-from tunewright.agent import Agent, Float
 from tunewright.agent.errors import AlreadyObserved, StudyExists, StudyMoved, UnknownStudy, UnknownTrial
 from tunewright.agent.records import Hold, ProposalRecord, TrialRecord
 from tunewright.agent.store import Store, current_owner, is_dead
@@ -133,19 +132,6 @@ def test_stored_proposals_are_taken_changed_and_listed(store, study):
     assert store.proposals(study, status="open") == []
     with pytest.raises(FixArgument):
         store.update_proposals({99: ("rejected", None)})
-
-
-def test_what_a_turn_begins_with_is_told_in_one_look(store, study):
-    before = store.standing(study)
-    assert (before.ask_index, before.queued) == (0, False)
-    item = store.enqueue(study, {"x": 0.5})
-    queued = store.standing(study)
-    assert queued.queued and queued.said > before.said
-    new_trial(store, study, queue_id=item, proposals=[proposal(ask_index=0)])
-    taken = store.standing(study)
-    assert (taken.ask_index, taken.queued, taken.said) == (1, False, queued.said)  # a trial's event is of a trial
-    store.believe(study, [{"parameter": "x", "belief": "rising"}], by="rules")
-    assert store.standing(study).said > taken.said
 
 
 def test_the_queue_is_first_in_first_out_and_each_item_goes_once(store, study):
@@ -374,41 +360,3 @@ def test_threads_share_a_store(tmp_path):
         assert [t.values for t in store.trials(study)] == [(float(n),) for n in range(len(made))]
         assert all(store.curve(study, n, "loss").values == (float(n),) for n in made)
         assert store.integrity() == []
-
-
-def test_the_stamp_of_a_live_trial_changes_with_its_record(store, study):
-    new_trial(store, study)
-    stamps = store.live(study)
-    store.report(study, 0, 1, {"loss": 0.5})
-    assert store.live(study) == stamps  # its curve is no part of the record
-    store.release(study, 0)
-    (waiting,) = store.live(study)
-    assert (waiting.number, waiting.state) == (0, "waiting") and waiting != stamps[0]
-    store.next_waiting(study, Hold(current_owner()))
-    (again,) = store.live(study)
-    assert again.state == "running" and again not in (stamps[0], waiting)
-    store.finish(study, 0, State.COMPLETE, (1.0,), attempt=again.attempt)
-    assert store.live(study) == []
-
-
-def test_no_statement_of_a_turn_walks_the_study(tmp_path):
-    """A trial costs the same in a study of a hundred thousand."""
-    agent = Agent({"x": Float(0, 1)}, metric="loss", store=tmp_path / "s.db", engine="random", advisor=None)
-    for _ in range(3):
-        agent.observe(agent.suggest(), 0.5)
-    database, said = agent._store._connection._live().conn, []
-    database.set_trace_callback(said.append)
-    trial = agent.suggest()
-    agent.report(trial, 1, 0.5)
-    agent.observe(trial, 0.5)
-    database.set_trace_callback(None)
-    read = [sql for sql in said if sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE"))]
-    assert len(read) >= 5
-    for sql in read:
-        for *_, step in database.execute(f"EXPLAIN QUERY PLAN {sql}"):
-            assert not step.startswith("SCAN") or step == "SCAN CONSTANT ROW", (step, sql)
-            assert not step.endswith("(study=?)") or "max(" in sql, (
-                step,
-                sql,
-            )  # the last entry of an index is one step
-    agent.close()

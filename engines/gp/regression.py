@@ -183,8 +183,8 @@ def fit(
 def log_density(
     features: np.ndarray, groups: np.ndarray, y: np.ndarray, parameters: Hyperparameters, kernel: str = "matern52"
 ) -> float:
-    """Of y (n,), lengthscales and scale together, given the noise, up to a constant: what `fit` makes largest, but for
-    the prior of the noise."""
+    """Of y (n,), lengthscales and scale together, given the noise, up to a constant: what `fit` with nothing shared
+    makes largest, but for the prior of the noise."""
     n = len(y)
     distances, (rows, columns) = pair_distances(features, groups, len(parameters.lengthscales))
     covariance = np.empty((n, n))
