@@ -245,7 +245,7 @@ class AdviceDesk:
             ),
             default=space.default(),
             fidelity=self.view.fidelity,
-            noise=history.noise_floor() or None,
+            noise=history.seen_noise,
             curves=curves,
             diagnoses=diagnoses,
             failing=[str(one) for one in history.failing()],

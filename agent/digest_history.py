@@ -25,7 +25,6 @@ SAME = 0.03  # of each parameter's scale: configurations no further apart nearly
 NEAR = 8  # trials in the better half, at least, before it is looked at by itself
 MAX_ERROR = 160
 _NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
-RESOLVED = 1e-9  # relative: losses closer than this are one value
 
 
 class Finished:
@@ -180,8 +179,9 @@ class Finished:
         latest = []
         for i in tried[-OWN:]:
             t, place = self.finished[i], self._place[i]
-            value = None if place < 0 or t.values is None else t.values[0]
-            latest.append({"number": t.number, "value": value, "improved": bool(place >= 0 and better[place])})
+            values, partial = (None, False) if place < 0 else (list(t.values or ()), bool(self.partial[place]))
+            improved = bool(place >= 0 and better[place]) and len(self.objectives) == 1
+            latest.append({"number": t.number, "values": values, "partial": partial, "improved": improved})
         return {"tried": len(tried), "latest": latest}
 
     def effects(self) -> list[dict[str, Any]]:
@@ -224,6 +224,9 @@ class Finished:
         ahead = [int(i) for i in self.order[: 4 * digest_stats.MAX_APART] if not self.partial[i]]
         kept: list[int] = []
         units = np.nan_to_num(self._encode([self.measured[i] for i in ahead]), nan=-1.0)
+        units[:, [isinstance(p, Categorical) for p in self.space.parameters.values()]] *= (
+            len(ahead) / SAME
+        )  # never near
         for k, i in enumerate(ahead):
             if all(np.abs(units[k] - units[ahead.index(j)]).max() > SAME for j in kept):
                 kept.append(i)
@@ -268,7 +271,7 @@ class Finished:
         if len(self.objectives) > 1 or not len(self.order):
             return 0
         best = self.loss[self.order[0]]
-        return int((np.abs(self.loss - best) <= RESOLVED * max(1.0, abs(best))).sum(where=~self.partial))
+        return int((np.abs(self.loss - best) <= digest_stats.RESOLVED * max(1.0, abs(best))).sum(where=~self.partial))
 
 
 def place(space: Space, params: Params) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def parameter_line(name: str, p: Facts) -> str:
         more = len(p["choices"]) - len(shown)
         words = ["one of " + ", ".join(shown) + (f" and {more} more" if more else "")]
     else:
-        words = [f"{p['type']} {bound(p['low'])} to {bound(p['high'])}"]
+        words = [f"{p['type']} {bound(p['low'], up=True)} to {bound(p['high'], up=False)}"]
         words += ["log scale"] if p.get("log") else ["linear scale"] if _wide(p) else []
         words += [f"step {number(p['step'])}"] if "step" in p else []
     if "default" in p:

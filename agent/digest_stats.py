@@ -23,7 +23,7 @@ BINS = 4
 MIN_GAP = 0.25  # of a parameter's scale
 MIN_ALIKE, ALIKE_WIDTH, ALIKE_SHARE = 3, 0.4, 0.25  # failures, part of the scale, share of the good trials there
 SHARED_WIDTH, SHARED_INSIDE = 0.25, 0.7  # part of the scale that the best share, most of the others that lie there
-MIN_APART, MAX_APART, APART = 3, 8, 2.0  # trials of a group of the best, and the gap behind it in widths of the group
+MIN_APART, MAX_APART, APART = 3, 8, 3.0  # trials of a group of the best, and the gap behind it in widths of the group
 
 Row = Mapping[str, Any]
 
@@ -40,6 +40,9 @@ class Quantity:
     name: str
     formula: str
     compute: Callable[[Row], float | None]
+
+
+RESOLVED = 1e-9  # relative: losses closer than this are one value
 
 
 def ranks(x: np.ndarray) -> np.ndarray:
@@ -261,7 +264,7 @@ def apart(losses: np.ndarray, n: int, noise: float) -> int | None:
     for k in range(MIN_APART, min(MAX_APART, n // 2, len(losses) - 1) + 1):
         gap = float(losses[k] - losses[k - 1])
         wide = gap >= APART * float(losses[k - 1] - losses[0]) and gap > 3 * noise
-        if wide and gap > 0 and (found is None or gap > found[1]):
+        if wide and gap > RESOLVED * max(1.0, abs(float(losses[k]))) and (found is None or gap > found[1]):
             found = (k, gap)
     return None if found is None else found[0]
 
@@ -296,8 +299,9 @@ def noise(configs: Sequence[Row], losses: Sequence[float], levels: Sequence[floa
     free = sum(len(g) - 1 for g in repeated)
     if not free:
         return None
-    squares = sum((x - sum(g) / len(g)) ** 2 for g in repeated for x in g)
-    return {"std": math.sqrt(squares / free), "repeats": free, "configurations": len(repeated)}
+    gaps = [x - sum(g) / len(g) for g in repeated for x in g]
+    std = math.sqrt(sum(gap * gap for gap in gaps) / free)  # a product overflows to infinity, a power raises
+    return {"std": std, "repeats": free, "configurations": len(repeated)} if math.isfinite(std) else None
 
 
 def spread(n: int, most: int) -> np.ndarray:

@@ -178,8 +178,7 @@ def _state(facts: Facts) -> list[str]:
     if told := facts["advised"]:
         whose = "Your" if facts["wanted"] else "The advisor's"
         latest = ", ".join(
-            f"#{one['number']} {'failed' if one['value'] is None else number(one['value'])}"
-            + (" (the best until then)" if one["improved"] else "")
+            f"#{one['number']} {_outcome(one)}" + (" (the best until then)" if one["improved"] else "")
             for one in told["latest"]
         )
         more = f" (the latest of {told['tried']})" if told["tried"] > len(told["latest"]) else ""
@@ -199,6 +198,12 @@ def _state(facts: Facts) -> list[str]:
     if n and any("when" in p for p in facts["space"]["parameters"].values()):
         lines.append("A parameter that is not listed with a trial has the best trial's value where it is active.")
     return lines
+
+
+def _outcome(one: Facts) -> str:
+    if one["values"] is None:
+        return "failed"
+    return " and ".join(map(number, one["values"])) + (" after less training" if one["partial"] else "")
 
 
 def _noise(facts: Facts) -> list[str]:
@@ -236,7 +241,8 @@ def _effects(room: _Room, facts: Facts) -> list[str]:
     clear = [effect for effect in found if digest_lines.beyond_chance(effect)]
     near = [effect for effect in facts["effects_near"] if digest_lines.beyond_chance(effect)]
     lines = room.take(map(digest_lines.effect_line, clear[:10]), 480, EFFECTS)
-    lines += room.take(map(digest_lines.effect_line, near[:5]), 220, EFFECTS_NEAR)
+    legend = EFFECTS_NEAR if lines else f"{EFFECTS}\n{EFFECTS_NEAR}"
+    lines += room.take(map(digest_lines.effect_line, near[:5]), 220 if lines else 320, legend)
     told = {e["name"] for e in (*clear, *near)}
     names = [name_text(e["name"]) for e in found if e["name"] not in told and digest_lines.compared(e)]
     if names:
@@ -271,7 +277,7 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     if engine["mean"] is not None:
         spread = f" (± {number(engine['std'], 2)}, one standard deviation)" if engine["std"] is not None else ""
         ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}"
-        ends += ", which would be no new best: it explores." if _explores(engine, facts) else "."
+        ends += f"; the best trial has {number(facts['best']['value'])}." if facts["best"] else "."
     made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())
     ends = (f" ({made})" if made else "") + ends
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "
@@ -285,14 +291,6 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
         220,
         "Where the best tenth of its own candidates lies, where that is narrow (its next point may lie elsewhere):",
     )
-
-
-def _explores(engine: Facts, facts: Facts) -> bool:
-    best, goal = facts["best"], facts["objectives"][0]["direction"]
-    if best is None or best["value"] is None:
-        return False
-    worse = engine["mean"] - best["value"] if goal == "minimize" else best["value"] - engine["mean"]
-    return bool(worse > 0)
 
 
 def _request(facts: Facts) -> str:

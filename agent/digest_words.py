@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -77,9 +78,15 @@ def value_text(value: Any) -> str:
     return safe(json.dumps(value, default=str), MAX_CHOICE)
 
 
-def bound(value: float) -> str:
-    """An end of a range in four digits, which an answer may repeat: `prompts.answers.within` knows it again."""
-    return f"{value:.0f}" if isinstance(value, int) else f"{value:.4g}"
+def bound(value: float, *, up: bool) -> str:
+    """An end of a range in four digits, never outside the range."""
+    if isinstance(value, int) or not value:
+        return f"{value:.0f}"
+    exact = Decimal(value)
+    place = Decimal(1).scaleb(exact.adjusted() - 3)
+    if abs(exact - (near := exact.quantize(place))) <= place / 1_000_000:
+        return f"{float(near):.4g}"  # 0.10000000000000002 is meant to be 0.1
+    return f"{float(exact.quantize(place, ROUND_CEILING if up else ROUND_FLOOR)):.4g}"
 
 
 def pairs(items: Iterable[tuple[str, Any]]) -> str:

@@ -69,6 +69,7 @@ class History:
         self._advised: Counter[str] = Counter()  # how many each advisor has
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
+        self._seen_noise: float | None = None
         self._live: dict[int, _Live] = {}
         self._pending: list[Proposal] = []  # of each in `live`
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
@@ -115,7 +116,7 @@ class History:
         self._pending = [one.proposal for one in live if one.proposal is not None]
 
     def _live_one(self, record: TrialRecord, fitted: TrialRecord | None) -> _Live:
-        stamp = Stamp(record.number, record.attempt, record.state, record.started)
+        stamp = Stamp(record.number, record.attempt, record.state, record.started, record.fidelity)
         proposal = None if fitted is None else Proposal(self.space.free(fitted.params), fitted.fidelity)
         return _Live(stamp, fitted, proposal)
 
@@ -194,8 +195,9 @@ class History:
         return spending(self.outcomes, questions, advisor, noise=noise, running=first, budget=budget)
 
     def noise_floor(self) -> float:
-        """One standard deviation between equal runs, 0 while nothing shows any: estimated anew with half as many
-        results again, among those of the fidelity that most have. Who asks, and when, makes no difference."""
+        """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
+        again, among those of the fidelity that most have. Who asks, and when, makes no difference. On the safe side: a
+        gain that may be luck is none."""
         known = self._noise[0]
         due = known
         while len(self.results) - due >= (step := max(NOISE_EVERY, due // 2)):
@@ -206,8 +208,14 @@ class History:
             usable = [r for r in results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]
             losses = np.array([r.loss for r in usable])
-            self._noise = (due, noise_floor(self.space, configs, losses, evident=True) or 0.0)
+            self._noise = (due, noise_floor(self.space, configs, losses) or 0.0)
+            self._seen_noise = noise_floor(self.space, configs, losses, evident=True)
         return self._noise[1]
+
+    @property
+    def seen_noise(self) -> float | None:
+        """The same for words about it: None where the trials show none."""
+        return self._seen_noise if self.noise_floor() else None
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones."""

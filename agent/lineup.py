@@ -272,15 +272,19 @@ class Lineup:
     def expect(self, configs: Sequence[Params]) -> list[Expected]:
         """Of each configuration by the engine's model, for those who read it."""
         engine = self._engine
-        if not configs or not isinstance(engine, Predictor):
-            return [None] * len(configs)
+        out: list[Expected] = [None] * len(configs)
+        valid = [i for i, config in enumerate(configs) if not self.space.problems(config)]
+        if not valid or not isinstance(engine, Predictor):
+            return out
         try:
-            found = self._bounded(lambda: engine.predict(configs))
+            found = self._bounded(lambda: engine.predict([configs[i] for i in valid]))
             pairs = [(float(mean), float(std)) for mean, std in zip(found.mean[:, 0], found.std[:, 0], strict=True)]
         except Exception as error:  # only the words of a prompt need it
             self._fault(f"cannot predict: {error}")
-            return [None] * len(configs)
-        return [pair if math.isfinite(pair[0]) and math.isfinite(pair[1]) else None for pair in pairs]
+            return out
+        for i, pair in zip(valid, pairs, strict=True):
+            out[i] = pair if math.isfinite(pair[0]) and math.isfinite(pair[1]) else None
+        return out
 
     def _scorer(self) -> Scorer | None:
         """The engine where it can score, else a TPE told the same trials."""

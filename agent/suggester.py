@@ -140,12 +140,12 @@ class Suggester:
         """(every trial as an advisor is told them, the noise between equal runs where it is known, trials made)."""
         with self._lock:
             self._sync()
-            return self._history.told(), self._history.noise_floor() or None, self._history.created
+            return self._history.told(), self._history.seen_noise, self._history.created
 
     @uncollected()
     def _sync(self) -> None:
-        self._standing = self._store.standing(self._study_id)
         ended = self._history.sync()
+        self._standing = self._store.standing(self._study_id)  # after the count of trials, by which a later one is seen
         took = None if self._scheduler is None else self._scheduler.take()
         told = [Told(r.source, self._view.observation(r)) for r in ended] if took is None else took
         self._history.judge(told)

@@ -105,9 +105,8 @@ def rate(job: Job, folder: Path, count: int, processes: int = 1, mode: str = "wa
     context = multiprocessing.get_context("spawn")
     start, ready, ended = context.Event(), context.Semaphore(0), context.Value("d", 0.0)
     _first(job, path, mode)
-    workers = [
-        context.Process(target=_timed, args=(job, path, count, mode, start, ready, ended)) for _ in range(processes)
-    ]  # fmt: skip
+    args = (job, path, count, mode, start, ready, ended)
+    workers = [context.Process(target=_timed, args=args) for _ in range(processes)]
     for worker in workers:
         worker.start()
     for _ in workers:

@@ -22,8 +22,9 @@ EVIDENT = 2.0  # log density that noise must gain over none: one parameter's lik
 
 def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray, *, evident: bool = False) -> float | None:
     """One standard deviation of the losses (n,), all finite and of one fidelity, that no configuration explains; None
-    where too little is known, and with `evident` also where the losses are as well explained without noise: then a
-    model's estimate is what it assumed beforehand, an upper end for who is cautious and no evidence.
+    where too little is known. With `evident` also where nothing was repeated and the losses are as well explained
+    without noise (or are too many for that to be asked): then an estimate is what the model assumed beforehand, an
+    upper end for who is cautious and no evidence.
 
     Repeated configurations are pooled; where they all gave the same there is no noise. Without any it is the noise of
     the Gaussian process that explains the losses best (Rasmussen and Williams 2006, section 5.4), fitted to at most
@@ -44,10 +45,12 @@ def noise_floor(space: Space, configs: Sequence[Params], losses: np.ndarray, *, 
     if not enough:
         return None
     given = np.asarray(losses, dtype=float)
-    many = len(groups) > MANY
-    modelled = _between_neighbours(space, configs, given) if many else _unexplained(space, configs, given, evident)
+    if len(groups) > MANY:
+        modelled = None if evident and not repeats else _between_neighbours(space, configs, given)
+    else:
+        modelled = _unexplained(space, configs, given, evident and not repeats)
     if modelled is None:
-        return float(np.sqrt(squares / repeats)) if repeats else None
+        return None
     return float(np.sqrt((squares + MODEL_WEIGHT * modelled**2) / (repeats + MODEL_WEIGHT)))
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -12,7 +11,6 @@ from tunewright.agent.digest_text import render
 from tunewright.agent.records import Curve, ProposalRecord
 from tunewright.engines import Categorical, Derived, Fidelity, Float, Int, Objective, Space, State
 from tunewright.plugins.hooks import Source
-from tunewright.prompts import parse_propose
 
 
 def test_trials_come_best_first_and_failures_last() -> None:
@@ -263,16 +261,24 @@ def test_what_the_user_knows_of_the_data_stands_in_the_first_part() -> None:
     assert "error_of_the_largest_class" not in facts([], data={"class_counts": [0, "x"], "rows": 3})["data"]
 
 
-def test_ranges_are_told_in_digits_that_an_answer_may_repeat() -> None:
+def test_ranges_are_shortened_but_never_widened() -> None:
     space = Space(
         {"a": Float(0.00091188, 1096.6331584284585, log=True), "b": Float(0.1, 0.30000000000000004), "c": Int(7, 2981)}
     )
     first, _ = render(facts([], space))
-    assert "- a: float 0.0009119 to 1097, log scale" in first
+    assert "- a: float 0.0009119 to 1096, log scale" in first
     assert "- b: float 0.1 to 0.3" in first and "- c: int 7 to 2981" in first
-    told = json.dumps({"stance": "propose", "candidates": [{"rationale": "", "params": {"a": 1097, "b": 0.3, "c": 7}}]})
-    (candidate,) = parse_propose(told, space, 1).candidates
-    assert not candidate.problems and space.problems(candidate.params) == []
+
+
+def test_repeats_of_a_loss_too_large_to_square_are_no_noise() -> None:
+    trials = [trial(i, BASE, value) for i, value in enumerate((1e200, 2e200, 0.5))]
+    assert facts(trials)["noise"] is None and "not measured" in history(trials)
+
+
+def test_losses_that_differ_by_rounding_are_no_group_apart() -> None:
+    rng = np.random.default_rng(0)
+    trials = [trial(i, c, 0.3 if i < 3 else 0.1 + 0.2) for i, c in enumerate(SPACE.sample(rng, 20))]
+    assert "stand apart" not in history(trials)
 
 
 def test_noise_is_a_models_where_nothing_was_repeated_and_ties_are_told() -> None:

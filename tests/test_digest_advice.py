@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
 import numpy as np
-from digest_kit import BASE, SPACE, facts, history, study, trial
+from digest_kit import BASE, LOSS, SPACE, facts, history, study, trial
 
 from tunewright.agent import Agent, Budget, digest
-from tunewright.agent.favoured import favoured
 from tunewright.agent.records import ProposalRecord
 from tunewright.agent.testing import FakeAdvisor
-from tunewright.engines import Float, Int, Objective, Space
+from tunewright.engines import Float, Int, Objective, Space, State
 from tunewright.plugins.hooks import Source
 
 
@@ -46,15 +44,20 @@ def test_what_came_since_the_last_question_is_shown_even_where_it_is_bad() -> No
     assert [n for n in range(45, 51) if f"\n#{n} " in unasked] == [47, 48, 49, 50]
 
 
-def test_an_engine_that_expects_no_new_best_is_said_to_explore() -> None:
-    words = history(study(20), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
-    assert (
-        "It expects val_loss 7 there (± 1, one standard deviation), which would be no new best: it explores." in words
-    )
-    assert "it explores" not in history(study(20), engine=digest.EngineView("gp", BASE, mean=-7.0, std=1.0))
-    accuracy = Objective("accuracy", "maximize")
-    upwards = history(study(20), SPACE, (accuracy,), engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
-    assert "expects accuracy 7 there (± 1, one standard deviation)." in upwards
+def test_what_the_engine_expects_stands_beside_the_best() -> None:
+    trials = study(20)
+    best = facts(trials)["best"]["value"]
+    words = history(trials, engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
+    assert f"It expects val_loss 7 there (± 1, one standard deviation); the best trial has {best:.5g}." in words
+
+
+def test_a_candidates_outcome_says_where_it_does_not_compare() -> None:
+    full = [trial(i, BASE | {"layers": 1 + i}, 0.4 + i / 10, fidelity=27) for i in range(3)]
+    short = trial(3, BASE | {"lr": 0.01}, 0.2, fidelity=3, state=State.STOPPED, source="advisor")
+    assert "Your candidates that were tried: #3 0.2 after less training." in history([*full, short])
+    goals = (LOSS, Objective("size"))
+    both = trial(0, BASE, (0.5, 3.0), source="advisor")
+    assert "tried: #0 0.5 and 3." in history([both, trial(1, BASE | {"layers": 2}, (0.4, 4.0))], SPACE, goals)
 
 
 def test_what_the_model_expects_of_a_candidate_that_got_no_trial() -> None:
@@ -77,31 +80,16 @@ def test_the_engines_model_is_asked_about_candidates_that_got_no_trial() -> None
 
     def answer(request: Any) -> list[dict[str, float]]:
         asked.append(request.messages[1].content)
-        rng = np.random.default_rng(len(asked))
-        return [{name: float(value) for name, value in zip("xyz", row, strict=True)} for row in rng.random((3, 3))]
+        return [{"x": 0.1 + 0.2 * k, "y": 0.5, "z": 0.5} for k in range(3)] + [{"x": 5.0, "y": 0.5, "z": 0.5}]
 
     space = Space({name: Float(0, 1) for name in "xyz"})
     agent = Agent(space, metric="loss", engine="gp", advisor=FakeAdvisor(answer), store=None, budget=Budget(trials=40))
-    for _ in range(25):
+    for _ in range(12):
         made = agent.suggest()
         agent.observe(made, sum((made[name] - 0.3) ** 2 for name in "xyz"))
+    agent.ideas(4)
+    agent.ideas(4)
     agent.close()
-    later = [text for text in asked if "these were not tried" in text]
-    assert later and any(re.search(r"now the model expects \d", text) for text in later)
-
-
-def test_the_engines_view_of_each_parameter() -> None:
-    rng = np.random.default_rng(1)
-    configs = SPACE.sample(rng, 256)
-    scores = np.array([-abs(math.log10(c["lr"]) + 3) + (c["opt"] == "adam") for c in configs])
-    found = {entry["name"]: entry for entry in favoured(SPACE, configs, scores)}
-    assert 1e-4 < found["lr"]["low"] < 1e-3 < found["lr"]["high"] < 1e-2
-    assert found["opt"]["values"][0][0] == "adam" and "batch" not in found and "momentum" not in found
-    view = digest.EngineView("tpe", BASE, favoured=tuple(found.values()))
-    words = history(study(20), engine=view)
-    assert "its next point may lie elsewhere):\n- lr 0.000" in words and '- opt: "adam" ' in words
-    assert favoured(SPACE, configs[:6], scores[:6]) == [] and favoured(SPACE, configs, np.full(256, np.nan)) == []
-    plain = [trial(i, BASE | {"opt": "sgd", "momentum": 0.9, "lr": 0.001 * (1 + i)}, 1.0 + i) for i in range(6)]
-    assert '- opt: "adam" 100% (never tried)' in history(
-        plain, engine=digest.EngineView("tpe", BASE, favoured=({"name": "opt", "values": [("adam", 1.0)]},))
-    )
+    last = asked[-1].split("these were not tried")[1].split("would try next")[0]
+    assert re.search(r"now the model expects \d", last)
+    assert all("now the model" not in line for line in last.splitlines() if "schema:" in line)

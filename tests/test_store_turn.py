@@ -82,3 +82,27 @@ def test_no_statement_of_a_turn_walks_the_study(tmp_path):
                 sql,
             )  # the last entry of an index is one step
     agent.close()
+
+
+@pytest.mark.parametrize("where", ["_history.sync", "_store.standing"])
+def test_another_process_that_comes_in_between_takes_another_draw(tmp_path, where):
+    space = {"x": Float(0, 1)}
+    given = {"metric": "loss", "store": tmp_path / "s.db", "study": "s", "engine": "random", "advisor": None}
+    first, second = Agent(space, **given), Agent(space, **given)
+    first.suggest()
+    holder, name = where.split(".")
+    place = getattr(first._suggester, holder)
+    known, came = getattr(place, name), []
+
+    def read(*args):
+        found = known(*args)
+        if not came:
+            came.append(second.suggest())
+        return found
+
+    setattr(place, name, read)
+    first.suggest()
+    made = first._store.proposals(first.study_id)
+    assert came and sorted(p.ask_index for p in made) == [0, 1, 2] and sorted(p.taken_by for p in made) == [0, 1, 2]
+    second.close()
+    first.close()

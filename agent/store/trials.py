@@ -57,6 +57,7 @@ class Stamp(NamedTuple):
     attempt: int
     state: str
     started: float | None
+    fidelity: int | None
 
 
 class Trials(Studies, Consults, Metrics, Calls):
@@ -322,7 +323,7 @@ class Trials(Studies, Consults, Metrics, Calls):
     def live(self, study_id: int) -> list[Stamp]:
         """Of the trials that run or wait, by number. See `news`."""
         sql = """
-        SELECT number, attempt, state, started FROM trials WHERE study = ? AND state IN ('running', 'waiting')
+        SELECT number, attempt, state, started, fidelity FROM trials WHERE study = ? AND state IN ('running', 'waiting')
         ORDER BY +number
         """
         with self._connection.read() as db:
