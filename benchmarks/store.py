@@ -107,8 +107,7 @@ def rate(job: Job, folder: Path, count: int, processes: int = 1, mode: str = "wa
     _first(job, path, mode)
     args = (job, path, count, mode, start, ready, ended)
     workers = [context.Process(target=_timed, args=args) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
+    [worker.start() for worker in workers]
     for _ in workers:
         ready.acquire()
     began = time.monotonic()
