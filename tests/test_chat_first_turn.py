@@ -15,7 +15,7 @@ import pytest
 
 from tunewright.agent import Agent, Budget, Float
 from tunewright.agent.chat.session import Session
-from tunewright.agent.cli import waiting
+from tunewright.agent.cli import chat, waiting
 from tunewright.agent.testing import ScriptedServer, says
 from tunewright.agent.tools import BY_NAME
 from tunewright.agent.workbench import Workbench
@@ -120,3 +120,30 @@ def test_waiting_shows_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "1 of 2 trials ended" in text and "best so far: trial 0, 0.25" in text
     assert ("\r\x1b[K" in text) is terminal and ("\x1b" in text) is terminal
     assert not terminal or text.endswith("\r\x1b[K")  # the line is gone when the answer comes
+
+
+def test_a_notice_waits_for_the_end_of_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", out)
+    with Workbench(tmp_path / "n.db") as bench:
+        talk = chat._Chat(bench, None, True, None)
+
+        def say(text: str) -> None:
+            talk._screen.write("The run ")
+            talk._notice("[the run is over: 2 of 2 trials ended]")  # as the training thread does
+            talk._screen.write("is over.")
+            talk._screen.line_break()
+
+        talk._answer = say  # type: ignore[method-assign]
+        lines = iter(["wait"])
+
+        def line() -> str:
+            for text in lines:
+                return text
+            raise EOFError
+
+        talk._line = line  # type: ignore[method-assign]
+        talk.converse()
+    text = out.getvalue()
+    assert text.index("The run is over.") < text.index("[the run is over: 2 of 2 trials ended]")

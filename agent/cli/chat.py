@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -141,7 +142,9 @@ class _Chat:
         self._bench, self._model = bench, model
         self._grammar = GrammarTalker(bench)
         self._session = Session(bench, self._grammar, Asker(yes), thread=thread, on_tool=self._told_tool)
-        self._at_prompt = self._left = False
+        self._at_prompt = self._answering = self._left = False
+        self._late: list[str] = []  # notices that came while an answer was written
+        self._voice = threading.Lock()
         self._screen = _Paper()
 
     def converse(self) -> None:
@@ -170,7 +173,11 @@ class _Chat:
                 if not text:
                     render.line("Every question was answered.")
             if text:
-                self._answer(text)
+                self._answering = True
+                try:
+                    self._answer(text)
+                finally:
+                    self._answered()
 
     def _attach(self) -> Talker:
         if self._model is None:
@@ -232,7 +239,11 @@ class _Chat:
         self._notice(f"[the run is over: {plain(told, 500)}]")
 
     def _notice(self, text: str) -> None:
-        """From another thread; what is being typed stays."""
+        """From another thread; what is being typed stays, and an answer is not cut in two."""
+        with self._voice:
+            if self._answering:
+                self._late.append(text)
+                return
         if self._at_prompt:
             import readline
 
@@ -241,6 +252,12 @@ class _Chat:
         else:
             # A line that is written over while somebody waits is no line to go on with.
             click.echo(("\r\x1b[K" if render.terminal(sys.stderr) else "") + text, err=True)
+
+    def _answered(self) -> None:
+        with self._voice:
+            self._answering, late, self._late = False, self._late, []
+        for text in late:
+            self._notice(text)
 
     def _greet(self) -> None:
         bench, session = self._bench, self._session
