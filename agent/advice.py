@@ -226,6 +226,9 @@ class AdviceDesk:
         space, curves = self.view.space, self._curves(history)
         diagnoses = {n: words(read) for n in curves if (read := self.view.reading(n))}
         untried = self._untried()
+        asks = [asked.proposal.params, *(one.params for one in untried)]
+        own, *expected = [None] * len(asks) if asked.startup else asked.expect(asks)
+        mean, std = own or (None, None)
         facts = digest.build(
             space,
             self.view.objectives,
@@ -236,12 +239,7 @@ class AdviceDesk:
             wanted=wanted,
             seeding=seeding,
             engine=digest.EngineView(
-                asked.source.name,
-                asked.proposal.params,
-                startup=asked.startup,
-                mean=asked.mean,
-                std=asked.std,
-                favoured=asked.favoured,
+                asked.source.name, asked.proposal.params, asked.startup, mean, std, asked.favoured
             ),
             default=space.default(),
             fidelity=self.view.fidelity,
@@ -250,7 +248,7 @@ class AdviceDesk:
             diagnoses=diagnoses,
             failing=[str(one) for one in history.failing()],
             rejected=untried,
-            expected=asked.expect([one.params for one in untried]),
+            expected=expected,
             since=self.last_asked,
             notes=self.view.record.config.get("notes", ()),
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 from tunewright.agent import digest_stats
@@ -112,7 +111,7 @@ def build(
         "engine": None if engine is None else _engine(space, engine) | {"products": history.products(engine.params)},
         "rejected": [
             {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE), "expected": e}
-            for p, e in list(zip_longest(rejected, expected[: len(rejected)]))[-3:]
+            for p, e in list(zip(rejected, expected or [None] * len(rejected), strict=True))[-3:]
         ],
         "notes": [plain(note, MAX_NOTE) for note in notes[-NOTES:]],
     }

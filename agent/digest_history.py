@@ -104,11 +104,9 @@ class Finished:
             return []
         units = np.nan_to_num(self._encode([self.measured[i] for i in pool]), nan=-0.5)
         nearest = np.full(len(pool), np.inf)
-        category = np.array([isinstance(p, Categorical) for p in self.space.parameters.values()])
 
         def seen(point: np.ndarray) -> None:
-            gap = np.abs(units - point)
-            np.minimum(nearest, np.where(category, gap > 0, gap).sum(axis=1), out=nearest)
+            np.minimum(nearest, self._gaps(units, point).sum(axis=1), out=nearest)
 
         for point in np.nan_to_num(self._encode([self.measured[i] for i in chosen]), nan=-0.5):
             seen(point)
@@ -120,6 +118,12 @@ class Finished:
             out.append(int(pool[far]))
             seen(units[far])
         return out
+
+    def _gaps(self, units: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """How far positions lie from a point in each parameter; two categories a whole range apart."""
+        category = [isinstance(p, Categorical) for p in self.space.parameters.values()]
+        gap = np.abs(units - point)
+        return np.where(category, gap > 0, gap)
 
     def _reasons(self) -> list[list[TrialRecord]]:
         """The failures of each of the commonest reasons, oldest first. Numbers in a reason do not tell it apart."""
@@ -178,9 +182,9 @@ class Finished:
         better = (comparable < before) & np.isfinite(before)
         latest = []
         for i in tried[-OWN:]:
-            t, place = self.finished[i], self._place[i]
-            values, partial = (None, False) if place < 0 else (list(t.values or ()), bool(self.partial[place]))
-            improved = bool(place >= 0 and better[place]) and len(self.objectives) == 1
+            t, at = self.finished[i], self._place[i]
+            values, partial = (None, False) if at < 0 else (list(t.values or ()), bool(self.partial[at]))
+            improved = bool(at >= 0 and better[at]) and len(self.objectives) == 1
             latest.append({"number": t.number, "values": values, "partial": partial, "improved": improved})
         return {"tried": len(tried), "latest": latest}
 
@@ -222,24 +226,21 @@ class Finished:
     def _distinct(self) -> list[int]:
         """The best of the comparable trials without those that nearly repeat a better one."""
         ahead = [int(i) for i in self.order[: 4 * digest_stats.MAX_APART] if not self.partial[i]]
-        kept: list[int] = []
-        units = np.nan_to_num(self._encode([self.measured[i] for i in ahead]), nan=-1.0)
-        units[:, [isinstance(p, Categorical) for p in self.space.parameters.values()]] *= (
-            len(ahead) / SAME
-        )  # never near
-        for k, i in enumerate(ahead):
-            if all(np.abs(units[k] - units[ahead.index(j)]).max() > SAME for j in kept):
-                kept.append(i)
-        return kept
+        units = np.nan_to_num(self._encode([self.measured[i] for i in ahead]), nan=-0.5)
+        kept: list[int] = []  # of `ahead`
+        for k, point in enumerate(units):
+            if (self._gaps(units[kept], point).max(axis=1) > SAME).all():
+                kept.append(k)
+        return [ahead[k] for k in kept]
 
     def shared(self, leaders: int) -> list[dict[str, Any]]:
         """What so many of the best have in common and the others mostly lack."""
         if not leaders:
             return []
         best = self._distinct[:leaders]
-        place = self._place[self.sample]
+        at = self._place[self.sample]
         ahead = self.order[self.loss[self.order] <= self.loss[best[-1]]]  # with those that nearly repeat one of them
-        others = self.units[(place >= 0) & ~np.isin(place, ahead)]
+        others = self.units[(at >= 0) & ~np.isin(at, ahead)]
         return digest_stats.shared(self.space, self._encode([self.measured[i] for i in best]), others)
 
     def untested(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from tunewright.prompts.text import plain
 
 CURVES = 3  # trials whose curves are shown
 MIN_TRIALS = 6  # fewer say nothing about an effect
+RESOLVED = 1e-9  # relative: losses closer than this are one value
 FEW_VALUES = 6  # a parameter with at most so many values is read value by value
 BINS = 4
 MIN_GAP = 0.25  # of a parameter's scale
@@ -40,9 +41,6 @@ class Quantity:
     name: str
     formula: str
     compute: Callable[[Row], float | None]
-
-
-RESOLVED = 1e-9  # relative: losses closer than this are one value
 
 
 def ranks(x: np.ndarray) -> np.ndarray:

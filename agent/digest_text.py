@@ -86,17 +86,17 @@ def _history(facts: Facts, room: _Room) -> str:
     good = [
         row for row in facts["trials"] if row["state"] != "failed" and (best is None or row["number"] != best["number"])
     ]
-    order_of_worth = _by_worth(good)
-    first, rest = order_of_worth[:FIRST_ROWS], order_of_worth[FIRST_ROWS:]
+    by_worth = _by_worth(good)
+    top, first, rest = by_worth[:TOP_ROWS], by_worth[TOP_ROWS:FIRST_ROWS], by_worth[FIRST_ROWS:]
     base = best["params"] if best else {}
     said = digest_lines.rows(good, base, order, facts)
 
     head = room.take(_state(facts), 360)
-    top = _top(room, best, facts) if best else []
+    leader = _top(room, best, facts) if best else []
     engine = _engine(room, facts)
     rejected = room.take((digest_lines.rejected_line(r, base) for r in facts["rejected"]), 250, NOT_TRIED)
     notes = room.take((f"- {cut(note, 70)}" for note in facts["notes"]), 220, "Notes:")
-    kept = _fitting(room, first[:TOP_ROWS], said) | _fitting(room, first[TOP_ROWS:], said, leave=KEPT_FOR_EFFECTS)
+    kept = _fitting(room, top, said) | _fitting(room, first, said, leave=KEPT_FOR_EFFECTS)
     failed = room.take(
         (digest_lines.failure_line(row, base, order) for row in facts["trials"] if row["state"] == "failed"),
         330,
@@ -120,7 +120,7 @@ def _history(facts: Facts, room: _Room) -> str:
         late = ", those with less training last" if any(r["partial"] for r in good) and not best["partial"] else ""
         sampled = _sampled(facts, [row for row in good if row["number"] in kept])
         table = [f"Other trials, best first{late}{sampled}. Only what differs from #{best['number']}:", *rows]
-    parts = [head, top, table, failed, failing, running, curves, effects, untested, notes, rejected, engine]
+    parts = [head, leader, table, failed, failing, running, curves, effects, untested, notes, rejected, engine]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -138,13 +138,10 @@ NOT_TRIED = "Of your last candidates these were not tried (what they change in t
 def _by_worth(rows: Sequence[Facts]) -> list[Facts]:
     """A few of the best, then the trials that answer the last question, then the other best ones, those that were
     advised, and the most different."""
-
-    def worth(place: int, row: Facts) -> int:
-        if row["shown_as"] == "best" and place < TOP_ROWS:
-            return 0
-        return 1 if row["answers"] else ("", "", "best", "advised", "recent", "diverse").index(row["shown_as"])
-
-    return [row for _, row in sorted(enumerate(rows), key=lambda item: worth(*item))]
+    top = [row for row in rows[:TOP_ROWS] if row["shown_as"] == "best"]
+    rest = [row for row in rows if row not in top]
+    worth = {"best": 1, "advised": 2, "recent": 3, "diverse": 4}
+    return top + sorted(rest, key=lambda row: 0 if row["answers"] else worth[row["shown_as"]])
 
 
 def _fitting(room: _Room, rows: Sequence[Facts], said: Mapping[int, str], leave: int = 0) -> set[int]:

@@ -68,8 +68,8 @@ class History:
         self._advised_by: dict[int, str] = {}
         self._advised: Counter[str] = Counter()  # how many each advisor has
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
-        self._noise: tuple[int, float] = (0, 0.0)  # after how many results it was estimated
-        self._seen_noise: float | None = None
+        # After how many results it was estimated, and as what: on the safe side, and as far as the trials show it.
+        self._noise: dict[bool, tuple[int, float]] = {False: (0, 0.0), True: (0, 0.0)}
         self._live: dict[int, _Live] = {}
         self._pending: list[Proposal] = []  # of each in `live`
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
@@ -80,14 +80,15 @@ class History:
     def sync(self) -> list[TrialRecord]:
         """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
         stamps = self._store.live(self._study_id)
-        created, ended, news = self.created, [], {}
+        created, ended = self.created, []
+        news: dict[int, _Live | None] = {}  # by number; None where it neither runs nor waits
         for record in self._store.news(self._study_id, created, self.event):
             fitted = self._view.fit(record)
             if record.number >= created:
                 self._count(record, fitted)
             if record.state.finished:
                 ended.append((record.event or 0, fitted))
-            news[record.number] = (record, fitted)
+            news[record.number] = self._live_one(record, fitted) if record.state in _LIVE else None
         self._look_at_live(stamps, news)
         ended.sort(key=itemgetter(0))
         self.event = ended[-1][0] if ended else self.event
@@ -96,21 +97,20 @@ class History:
         self.finished += new
         return new
 
-    def _look_at_live(
-        self, stamps: Sequence[Stamp], news: Mapping[int, tuple[TrialRecord, TrialRecord | None]]
-    ) -> None:
+    def _look_at_live(self, stamps: Sequence[Stamp], news: Mapping[int, _Live | None]) -> None:
         """The trials of a thousand workers are read once each, not at each suggestion."""
-        known, self._live = self._live, {}
+        known, self._live = self._live, {number: one for number, one in news.items() if one is not None}
         for stamp in stamps:
             if stamp.number in news:
                 continue
             one = known.get(stamp.number)
             if one is None or one.stamp != stamp:
                 record = self._store.trial(self._study_id, stamp.number)
+                if record.state not in _LIVE:
+                    continue
                 one = self._live_one(record, self._view.fit(record))
             self._live[stamp.number] = one
-        self._live.update((number, self._live_one(*found)) for number, found in news.items())
-        live = [one for _, one in sorted(self._live.items()) if one.stamp.state in _LIVE]
+        live = [one for _, one in sorted(self._live.items())]
         self.waits = any(one.stamp.state == State.WAITING for one in live)
         self.live = [one.record for one in live if one.record is not None]
         self._pending = [one.proposal for one in live if one.proposal is not None]
@@ -198,7 +198,15 @@ class History:
         """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results
         again, among those of the fidelity that most have. Who asks, and when, makes no difference. On the safe side: a
         gain that may be luck is none."""
-        known = self._noise[0]
+        return self._noise_of(evident=False)
+
+    @property
+    def seen_noise(self) -> float | None:
+        """The same for words about it: None where the trials show none."""
+        return self._noise_of(evident=True) or None
+
+    def _noise_of(self, *, evident: bool) -> float:
+        known, noise = self._noise[evident]
         due = known
         while len(self.results) - due >= (step := max(NOISE_EVERY, due // 2)):
             due += step
@@ -207,15 +215,9 @@ class History:
             usual = Counter(r.fidelity for r in results).most_common(1)[0][0]
             usable = [r for r in results if r.fidelity == usual and math.isfinite(r.loss)]
             configs = [self._tried[r.number] for r in usable]
-            losses = np.array([r.loss for r in usable])
-            self._noise = (due, noise_floor(self.space, configs, losses) or 0.0)
-            self._seen_noise = noise_floor(self.space, configs, losses, evident=True)
-        return self._noise[1]
-
-    @property
-    def seen_noise(self) -> float | None:
-        """The same for words about it: None where the trials show none."""
-        return self._seen_noise if self.noise_floor() else None
+            noise = noise_floor(self.space, configs, np.array([r.loss for r in usable]), evident=evident) or 0.0
+            self._noise[evident] = (due, noise)
+        return noise
 
     def pending(self, strict: bool) -> list[Proposal]:
         """Configurations out for evaluation; a strict engine is never shown advised ones."""

@@ -62,10 +62,9 @@ class Asked:
     proposal: Proposal
     source: Source
     faults: tuple[str, ...] = ()  # what earlier engines of the order did wrong for this proposal
-    mean: float | None = None  # of the first objective there, where the engine predicts
-    std: float | None = None
     favoured: tuple[Mapping[str, Any], ...] = ()  # where its best candidates lie, see `Lineup.favoured`
-    expect: Callable[[Sequence[Params]], list[Expected]] = lambda configs: [None] * len(configs)  # elsewhere
+    # What the engine's model expects of configurations, see `Lineup.expect`; a held point has none to ask.
+    expect: Callable[[Sequence[Params]], list[Expected]] = lambda configs: [None] * len(configs)
 
     @property
     def startup(self) -> bool:
@@ -258,10 +257,7 @@ class Lineup:
                 proposal = self._bounded(lambda: self._engine.ask(1, pending, index=index, fidelity=fidelity)[0])
                 if not (problems := self.space.problems(proposal.params)):
                     faults, self._faults = tuple(self._faults), []
-                    if proposal.tags.get("phase") == "startup":
-                        return Asked(proposal, self.source, faults)
-                    mean, std = self.expect([proposal.params])[0] or (None, None)
-                    return Asked(proposal, self.source, faults, mean, std, expect=self.expect)
+                    return Asked(proposal, self.source, faults, expect=self.expect)
                 self._fault(f"proposed what the space does not allow: {'; '.join(map(str, problems))}")
             except SpaceExhausted:
                 raise

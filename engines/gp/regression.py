@@ -58,6 +58,11 @@ class Posterior:
         self._inverse = inverse + np.tril(inverse, -1).T
         self._weights = self._solve(y)
 
+    @property
+    def log_likelihood(self) -> float:
+        """Of y, up to a constant (equation 5.8)."""
+        return -0.5 * float(self.y @ self._weights) - float(np.log(np.diagonal(self._lower)).sum())
+
     def _solve(self, right: np.ndarray) -> np.ndarray:
         from scipy.linalg.lapack import dpotrs
 
@@ -185,13 +190,8 @@ def log_density(
 ) -> float:
     """Of y (n,), lengthscales and scale together, given the noise, up to a constant: what `fit` with nothing shared
     makes largest, but for the prior of the noise."""
-    n = len(y)
-    distances, (rows, columns) = pair_distances(features, groups, len(parameters.lengthscales))
-    covariance = np.empty((n, n))
-    covariance[rows, columns] = parameters.scale * correlation(kernel, parameters.lengthscales**-2.0 @ distances)[0]
-    covariance[np.diag_indices(n)] = parameters.scale + parameters.noise + JITTER
-    lower = np.linalg.cholesky(np.tril(covariance) + np.tril(covariance, -1).T)
-    fitted = float(np.sum(np.linalg.solve(lower, y) ** 2)) / 2 + float(np.log(np.diagonal(lower)).sum())
-    lengths = (np.log(parameters.lengthscales) - LENGTHSCALE_PRIOR[0]) / LENGTHSCALE_PRIOR[1]
-    scale = (np.log(parameters.scale) - SCALE_PRIOR[0]) / SCALE_PRIOR[1]
-    return -fitted - float(lengths @ lengths) / 2 - float(scale) ** 2 / 2
+    at = np.log([*parameters.lengthscales, parameters.scale])
+    mean, precision = prior(len(parameters.lengthscales), shared=0.0)
+    offset = at - mean[:-1]
+    fitted = Posterior(features, groups, y, parameters, kernel)
+    return fitted.log_likelihood - float(offset @ precision[:-1, :-1] @ offset) / 2
