@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -31,18 +31,25 @@ from tunewright.engines.types import Point, Proposal, State
 NOISE_EVERY = 10
 _LIVE = (State.RUNNING, State.WAITING)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-@contextmanager
-def uncollected() -> Iterator[None]:
+
+def uncollected(read: Callable[P, T]) -> Callable[P, T]:
     """Without Python's search for cycles, which takes longer and longer while a large study is read: what is read holds
     none."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
+
+    @wraps(read)
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
+        on = gc.isenabled()
+        gc.disable()
+        try:
+            return read(*args, **options)
+        finally:
+            if on:
+                gc.enable()
+
+    return wrapped
 
 
 class History:

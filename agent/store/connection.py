@@ -254,13 +254,14 @@ class Connection:
 
     def _leave_log(self, database: Database, sound: bool) -> None:
         """Moves a file with a write-ahead log to a rollback journal, safely: only while nobody else has it open."""
+        connection: Any = database.conn
         others_log = Path(f"{self.path}-wal").exists()
         try:
             # Exclusive from the first access on: the log's shared index is then never used.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            database.conn.patience = ALONE_SECONDS if others_log else None
+            connection.patience = ALONE_SECONDS if others_log else None
             migrations.is_empty(database)
-            database.conn.patience = None
+            connection.patience = None
             if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 database.execute("PRAGMA journal_mode = DELETE")
             database.execute("PRAGMA locking_mode = NORMAL")
