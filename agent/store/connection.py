@@ -21,6 +21,7 @@ from tunewright.agent.store.journal import is_local, wal_is_sound
 
 LOCK_SECONDS = 90.0  # longer than a minute's lock, shorter than a lease
 ALONE_SECONDS = 5.0  # how long to wait for others to leave a file whose journal must change
+BUSY_SECONDS = 0.008  # in which SQLite looks again after 1, 2 and 5 ms, while other threads of this process run
 POLL_SECONDS = 0.002
 QUICK_CHECK_BYTES = 16 * 2**20  # larger files are checked on demand (Store.integrity), not at each opening
 
@@ -193,7 +194,7 @@ class Connection:
             if self.read_only and not os.access(self.path.parent, os.W_OK) and not _size(Path(f"{self.path}-wal")):
                 address += "&immutable=1"  # even a reader of a log must create its index, which this folder forbids
         connection = sqlite3.connect(
-            address, uri=True, timeout=0, isolation_level=None, check_same_thread=False, factory=_Patient
+            address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Patient
         )
         # A user's sqlite-utils plugins could change what a statement means here.
         return Database(connection, recursive_triggers=False, execute_plugins=False)
