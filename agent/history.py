@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -31,18 +31,25 @@ from tunewright.engines.types import Point, Proposal, State
 NOISE_EVERY = 10
 _LIVE = (State.RUNNING, State.WAITING)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-@contextmanager
-def uncollected() -> Iterator[None]:
+
+def uncollected(read: Callable[P, T]) -> Callable[P, T]:
     """Without Python's search for cycles, which takes longer and longer while a large study is read: what is read holds
     none."""
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
+
+    @wraps(read)
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
+        on = gc.isenabled()
+        gc.disable()
+        try:
+            return read(*args, **options)
+        finally:
+            if on:
+                gc.enable()
+
+    return wrapped
 
 
 class History:
@@ -71,6 +78,7 @@ class History:
         # After how many results it was estimated, and as what: on the safe side, and as far as the trials show it.
         self._noise: dict[bool, tuple[int, float]] = {False: (0, 0.0), True: (0, 0.0)}
         self._live: dict[int, _Live] = {}
+        self._unended: set[int] = set()  # trials that may still change: no other can come to run or wait
         self._pending: list[Proposal] = []  # of each in `live`
         self._records: dict[int, TrialRecord] = {}  # as they were when they were first read
         self._places = _Places(view.space)
@@ -79,7 +87,7 @@ class History:
 
     def sync(self) -> list[TrialRecord]:
         """Reads what is new. Returns the trials that ended since the last call, in the order in which they ended."""
-        stamps = self._store.live(self._study_id)
+        stamps = self._store.live(self._study_id) if self._unended else []
         created, ended = self.created, []
         news: dict[int, _Live | None] = {}  # by number; None where it neither runs nor waits
         for record in self._store.news(self._study_id, created, self.event):
@@ -88,6 +96,9 @@ class History:
                 self._count(record, fitted)
             if record.state.finished:
                 ended.append((record.event or 0, fitted))
+                self._unended.discard(record.number)
+            else:
+                self._unended.add(record.number)
             news[record.number] = self._live_one(record, fitted) if record.state in _LIVE else None
         self._look_at_live(stamps, news)
         ended.sort(key=itemgetter(0))

@@ -142,7 +142,7 @@ class Suggester:
             self._sync()
             return self._history.told(), self._history.seen_noise, self._history.created
 
-    @uncollected()
+    @uncollected
     def _sync(self) -> None:
         ended = self._history.sync()
         self._standing = self._store.standing(self._study_id)  # after the count of trials, by which a later one is seen

@@ -60,6 +60,16 @@ def test_a_model_and_a_training_that_print_the_key(tmp_path, monkeypatch) -> Non
     assert CANARY.encode() not in everywhere(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [f"{start}a1b2c3d4e5f6g7h8i9" for start in
+     ("sk-", "pk-", "rk-", "xai-", "sk_", "hf_", "gsk_", "ghp_", "AKIA", "AIza", "Bearer ")],
+)  # fmt: skip
+def test_whatever_has_the_form_of_a_key_is_taken_out(key: str) -> None:
+    said = redact(f"at {key} it ended")
+    assert key.removeprefix("Bearer ") not in said and "[redacted]" in said
+
+
 @pytest.mark.parametrize("piece", [1, 3, 7, 16, 40, 10_000])
 def test_a_key_in_pieces(piece: int, monkeypatch) -> None:
     """A key is found wherever a stream is cut, also one that only looks like a key, or holds a space."""

@@ -26,14 +26,15 @@ class Base:
 
     def _event(self, db: Any, study_id: int, number: int | None, kind: str, payload: Mapping[str, Any]) -> int:
         """Within the caller's transaction. The payload must be clean already."""
-        text, now = dumps(payload, "event"), self._clock()
-        return self._insert(
-            db, "events", {"study": study_id, "number": number, "kind": kind, "payload": text, "created": now}
-        )
+        row = [study_id, number, kind, dumps(payload, "event"), self._clock()]
+        sql = "INSERT INTO events (study, number, kind, payload, created) VALUES (?, ?, ?, ?, ?)"
+        return int(db.execute(sql, row).lastrowid)
 
     def _insert(self, db: Any, table: str, row: Mapping[str, Any]) -> int:
-        """Within the caller's transaction; returns the new row's id."""
-        return int(db.execute(_insertion(table, tuple(row)), tuple(row.values())).lastrowid)
+        """Within the caller's transaction; returns the new row's id. A None is left out: SQLite fills it in for less
+        than the way of a None to it takes."""
+        known = {name: value for name, value in row.items() if value is not None}
+        return int(db.execute(_insertion(table, tuple(known)), tuple(known.values())).lastrowid)
 
     def _index(self, db: Any, text: str | None, kind: str, study_id: int, number: int | None, ref: int) -> None:
         """Makes a clean text findable. `ref` is the id of the row it stands in (a trial's is its number)."""

@@ -67,6 +67,8 @@ class PointBuffer:
         self._after_fork()
         with self._lock:
             points = list(self._points.items())
+        if not points:
+            return points
         rows = []
         for key, value in points:
             kind = kind_of(value)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from tunewright.agent.store.journal import is_local, wal_is_sound
 
 LOCK_SECONDS = 90.0  # longer than a minute's lock, shorter than a lease
 ALONE_SECONDS = 5.0  # how long to wait for others to leave a file whose journal must change
+BUSY_SECONDS = 0.008  # in which SQLite looks again after 1, 2 and 5 ms, while other threads of this process run
 POLL_SECONDS = 0.002
 QUICK_CHECK_BYTES = 16 * 2**20  # larger files are checked on demand (Store.integrity), not at each opening
 
@@ -28,6 +30,27 @@ QUICK_CHECK_BYTES = 16 * 2**20  # larger files are checked on demand (Store.inte
 sqlite3: Any = utils.sqlite3
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class _Patient(sqlite3.Connection):  # type: ignore[misc]
+    """Repeats a statement that another process is in the way of.
+
+    SQLite's own wait soon looks only ten times a second, and a busy writer would starve all others.
+    """
+
+    patience: float | None = None  # seconds; None: LOCK_SECONDS
+
+    def execute(self, *arguments: Any) -> Any:
+        end = math.inf
+        while True:
+            try:
+                return super().execute(*arguments)
+            except sqlite3.OperationalError as error:
+                if _code(error) not in _LOCKED or (now := time.monotonic()) > end:
+                    raise
+                if end == math.inf:
+                    end = now + (LOCK_SECONDS if self.patience is None else self.patience)
+            time.sleep(POLL_SECONDS)
 
 
 def sqlite_version() -> tuple[int, ...]:
@@ -80,7 +103,7 @@ class Connection:
                 database = self._live()
                 self._check_same_file()
                 try:
-                    _begin(database.conn)
+                    database.conn.execute("BEGIN IMMEDIATE")
                     yield database.conn
                     database.execute("COMMIT")
                 except BaseException:
@@ -171,7 +194,7 @@ class Connection:
             if self.read_only and not os.access(self.path.parent, os.W_OK) and not _size(Path(f"{self.path}-wal")):
                 address += "&immutable=1"  # even a reader of a log must create its index, which this folder forbids
         connection = sqlite3.connect(
-            address, uri=True, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False
+            address, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Patient
         )
         # A user's sqlite-utils plugins could change what a statement means here.
         return Database(connection, recursive_triggers=False, execute_plugins=False)
@@ -192,7 +215,7 @@ class Connection:
         if not self.read_only:
             # Chosen once, when the file is made: a process with an affected library may hold an older file open.
             if sound and local and migrations.is_empty(database):
-                _patiently(database.conn, lambda: database.execute("PRAGMA journal_mode = WAL"))
+                database.execute("PRAGMA journal_mode = WAL")
             if migrations.found_version(database) != migrations.VERSION:
                 self._migrate(database)
         self.journal_mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
@@ -206,7 +229,7 @@ class Connection:
     def _migrate(self, database: Database) -> None:
         """To the current schema, in one transaction, after a copy of an older file was made beside it."""
         try:
-            _begin(database.conn)
+            database.execute("BEGIN IMMEDIATE")
             found = migrations.found_version(database)  # another process may have been first
             if 0 < found < migrations.VERSION:
                 self._back_up(found)
@@ -232,12 +255,14 @@ class Connection:
 
     def _leave_log(self, database: Database, sound: bool) -> None:
         """Moves a file with a write-ahead log to a rollback journal, safely: only while nobody else has it open."""
+        connection: Any = database.conn
         others_log = Path(f"{self.path}-wal").exists()
-        wait = ALONE_SECONDS if others_log else LOCK_SECONDS
         try:
             # Exclusive from the first access on: the log's shared index is then never used.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _patiently(database.conn, lambda: migrations.is_empty(database), wait)
+            connection.patience = ALONE_SECONDS if others_log else None
+            migrations.is_empty(database)
+            connection.patience = None
             if database.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 database.execute("PRAGMA journal_mode = DELETE")
             database.execute("PRAGMA locking_mode = NORMAL")
@@ -311,30 +336,6 @@ def _code(error: Exception) -> int:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _begin(connection: Any) -> None:
-    _patiently(connection, lambda: connection.execute("BEGIN IMMEDIATE"))
-
-
-def _patiently(connection: Any, step: Callable[[], Any], seconds: float | None = None) -> None:
-    """Repeats a step that another process is in the way of.
-
-    SQLite's own wait soon looks only ten times a second, and a busy writer would starve all others.
-    """
-    end = time.monotonic() + (LOCK_SECONDS if seconds is None else seconds)
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            try:
-                step()
-                return
-            except sqlite3.OperationalError as error:
-                if _code(error) not in _LOCKED or time.monotonic() > end:
-                    raise
-            time.sleep(POLL_SECONDS)
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {int(LOCK_SECONDS * 1000)}")
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -12,7 +12,7 @@ from typing import Any
 from tunewright.agent.records import ConsultRecord, Owner, ProposalRecord
 from tunewright.agent.store.codec import loads
 from tunewright.agent.store.owner import current_owner, is_dead
-from tunewright.agent.store.proposals import Proposals
+from tunewright.agent.store.proposals import Proposals, facts_of
 
 BEGAN, ENDED = "consult_began", "consult_ended"
 
@@ -42,8 +42,7 @@ class Consults(Proposals):
         trust knows it, gave an answer."""
         with self._connection.write() as db:
             number = db.execute("SELECT number FROM events WHERE id = ?", [consult]).fetchone()[0]
-            tags = self._clean.json([row.tags for row in rows], "tags")
-            ids = self._insert_proposals(db, study_id, number, rows, tags)
+            ids = self._insert_proposals(db, study_id, number, rows, self._clean.json([*facts_of(rows)], "proposals"))
             reached = db.execute("SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?", [study_id])
             payload = {
                 "began": consult, "error": self._clean.maybe(error), "retryable": retryable,
@@ -62,8 +61,7 @@ class Consults(Proposals):
         for row in rows:
             event, kind, number, payload, _ = row
             if kind == ENDED:
-                facts = (payload[name] for name in ("began", "error", "retryable", "then"))
-                began, error, retryable, then = facts
+                began, error, retryable, then = (payload[name] for name in ("began", "error", "retryable", "then"))
                 found.append(ConsultRecord(began, number, event, error, retryable, then, payload.get("advisor")))
             elif row is not rows[-1] or self._is_open(row, patience):
                 found.append(ConsultRecord(event, number))

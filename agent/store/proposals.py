@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tunewright.agent.records import ProposalRecord, ProposalStatus
@@ -97,22 +97,22 @@ class Proposals(Base):
         study_id: int,
         number: int | None,
         proposals: Sequence[ProposalRecord],
-        tags: Sequence[str],
+        texts: Sequence[str],
         taken: int | None = None,
     ) -> list[int]:
-        """Made for the turn of trial `number`, which the one at the index `taken` became. `tags`: theirs, clean."""
+        """Made for the turn of trial `number`, which the one at the index `taken` became. `texts`: the clean JSON of
+        their `facts_of`."""
         ids = []
         for index, proposal in enumerate(proposals):
-            source, now = proposal.source, self._clock()
-            origin = [source.name, source.distribution, source.version, self._clean.tree(source.options)]
+            source, tags = texts[2 * index : 2 * index + 2]
             turn = number if proposal.number is None else proposal.number
             rationale, reason = self._clean.maybe(proposal.rationale), self._clean.maybe(proposal.reason)
             row = {
                 "study": study_id, "number": turn, "taken_by": number if index == taken else None,
-                "made_by": proposal.by, "source": dumps(origin, "source"),
+                "made_by": proposal.by, "source": source,
                 "params": dumps(proposal.params, "params"), "status": "taken" if index == taken else proposal.status,
                 "ask_index": proposal.ask_index, "call": proposal.call_id, "rationale": rationale, "reason": reason,
-                "tags": tags[index], "created": now,
+                "tags": tags, "created": self._clock(),
             }  # fmt: skip
             ids.append(self._insert(db, "proposals", row))
             self._index(db, rationale, "rationale", study_id, turn, ids[-1])
@@ -135,6 +135,14 @@ class Proposals(Base):
         sql = "UPDATE proposals SET status = 'taken', taken_by = ? WHERE id = ? AND study = ?"
         if db.execute(sql, [number, proposal_id, study_id]).rowcount == 0:
             raise _unknown(proposal_id)
+
+
+def facts_of(proposals: Sequence[ProposalRecord]) -> Iterator[Any]:
+    """What of each has to be cleaned: whence it comes, and its tags."""
+    for proposal in proposals:
+        source = proposal.source
+        yield [source.name, source.distribution, source.version, source.options]
+        yield proposal.tags
 
 
 def _record(row: Sequence[Any]) -> ProposalRecord:

@@ -14,6 +14,7 @@ from tunewright.agent.store.calls import Calls
 from tunewright.agent.store.codec import dumps, loads
 from tunewright.agent.store.consults import Consults
 from tunewright.agent.store.metrics import Metrics
+from tunewright.agent.store.proposals import facts_of
 from tunewright.agent.store.studies import Studies
 from tunewright.engines.errors import FixArgument
 from tunewright.engines.types import State
@@ -91,7 +92,7 @@ class Trials(Studies, Consults, Metrics, Calls):
         `expected_number` or took the item, and BudgetSpent at a cap of `hold`.
         """
         now = self._clock()
-        body, *tags = self._clean.json([decision, *(proposal.tags for proposal in proposals)], "decision")
+        body, *texts = self._clean.json([decision, *facts_of(proposals)], "decision")
         with self._connection.write() as db:
             sql = "SELECT (SELECT coalesce(max(number) + 1, 0) FROM trials WHERE study = ?1) FROM studies WHERE id = ?1"
             if (found := db.execute(sql, [study_id]).fetchone()) is None:
@@ -117,7 +118,7 @@ class Trials(Studies, Consults, Metrics, Calls):
                     raise moved("another process took the queued configuration", queue_id=queue_id)
             if decision is not None:
                 db.execute("INSERT INTO decisions (trial, body, created) VALUES (?, ?, ?)", [trial_id, body, now])
-            ids = self._insert_proposals(db, study_id, number, proposals, tags, taken_proposal)
+            ids = self._insert_proposals(db, study_id, number, proposals, texts, taken_proposal)
             self._change_proposals(db, updates or {})
             if taken_id is not None:
                 self._take_proposal(db, study_id, taken_id, number)
@@ -148,7 +149,8 @@ class Trials(Studies, Consults, Metrics, Calls):
         The same values again change nothing; other values are kept as a repeat and raise AlreadyObserved. The failure
         of an attempt that was given up while a later one runs is kept as a repeat too and ends nothing.
         """
-        state, result, error = State(state), checked(State(state), values), self._clean.maybe(error)
+        state, error = State(state), self._clean.maybe(error)
+        result = checked(state, values)
         points: Points = []
         with self._connection.write() as db:
             held = self._held(db, study_id, number)
