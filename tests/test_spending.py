@@ -132,6 +132,7 @@ class FreeAdvisor(FakeAdvisor):
 
 def test_of_a_free_advisor_the_trials_count_and_not_the_questions():
     """What it takes from the engine is a price, too; an answer of which no trial came took nothing."""
+
     def decent(request):
         rng = np.random.default_rng(n := request.facts["n_trials"])
         return [{"x": 0.3 + 0.2 * rng.random() * (n > 0), "y": 0.6 + 0.2 * rng.random() * (n > 0)} for _ in range(9)]
