@@ -137,12 +137,14 @@ class AdviceDesk:
         return None if any(self._serves(p, number) for p in stored) else self.last_asked
 
     def spending(self, history: History, budget: int) -> Spending | None:
-        """What its questions have brought; None where they are free, or nobody can say, with several objectives."""
-        if self.price == FREE or len(self.view.objectives) > 1:
+        """What its questions, or where these are free its trials, have brought; None where nobody can say, with several
+        objectives."""
+        if len(self.view.objectives) > 1:
             return None
-        found = history.spending(self.identity, self.questions, budget)
+        free = self.price == FREE
+        found = history.spending(self.identity, None if free else self.questions, budget)
         if found.next and not self._rests:
-            log.warning("%s: %s", self.identity, found.silence(found.next - 1))
+            log.log(logging.INFO if free else logging.WARNING, "%s: %s", self.identity, found.silence(found.next - 1))
         self._rests = bool(found.next)
         return found
 

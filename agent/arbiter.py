@@ -30,14 +30,15 @@ class Policy:
     seed_fraction: float = 0.1  # advised seeds: at most this part of the budget ...
     max_seeds: int = 5  # ... and at most this many ...
     seed_window: float = 0.2  # ... among the first trials: this part of the budget ...
-    max_unjudged: int = 2  # ... and none while so many wait for a judgement: two that lose take all trust
+    max_unjudged: int = 2  # ... and none while so many wait for a judgement, or one that began the study
     share_first: float = 0.25  # advised trials among those after the seeds: at the start ...
     share_last: float = 0.1  # ... and at the end of the budget
     gate_first: float = 0.5  # quantile of the engine's own candidates that advice must reach: at the start ...
     gate_last: float = 0.9  # ... and at the end
     min_distance: float = 0.01  # to the nearest configuration tried or running
     max_failure_risk: float = 0.5
-    probe_every: int = 20  # trials from one question to the next while trust is low
+    probe_every: int = 20  # trials from one question to the next while trust is low; twice as many after each probe ...
+    probes_end: float = 0.9  # ... and none from this part of the budget on, when it could teach nothing in time
     rung_share: float | None = None  # several fidelities: advised trials among all that began on the lowest rung
 
     @property
@@ -68,6 +69,7 @@ class Record:
     trust: Trust = UNTRIED
     unjudged: int = 0  # trials of this advisor that were not held against one of the engine's yet
     given: int = 0  # enqueued trials that the study began with
+    probes: int = 0  # advised trials that were taken while trust was low
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +168,17 @@ def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | No
         return None, f"advice fills at most {policy.rung_share:.0%} of the lowest rung"
     if record.trust.low:
         since = record.number if record.last_asked is None else record.number - record.last_asked
-        if since < policy.probe_every:
-            return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {policy.probe_every}"
+        wait = policy.probe_every * 2**record.probes
+        if since < wait:
+            return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {wait}"
+        if policy.probes_end * policy.budget <= record.number < policy.budget:
+            return None, f"trust in the advisor is low ({record.trust}); too late for it to try a trial in this budget"
         return "probe", f"a probe, since trust is low ({record.trust})"
     if startup and record.seeds < policy.seeds and policy.seeding(begun):
-        if record.unjudged >= policy.max_unjudged:
-            return None, f"{record.unjudged} advised trials wait to be held against the engine's own"
+        begins = record.number == advised  # nothing stands beside them yet, no default and no point of the user's
+        if record.unjudged >= (1 if begins else policy.max_unjudged):
+            waiting = "1 advised trial waits" if record.unjudged == 1 else f"{record.unjudged} advised trials wait"
+            return None, f"{waiting} to be held against the engine's own"
         return "seed", f"seed {record.seeds + 1} of {policy.seeds}"
     share = policy.share(record.number) * record.trust.factor
     turns = record.number - record.seeds + 1
@@ -193,8 +200,9 @@ def decide(advice: Advice, proposals: Sequence[Proposal], scores: Scores, record
         "trust": record.trust.mean,
         "evaluated": record.trust.evaluated,
     }
-    if record.given:
-        numbers["given"] = record.given
+    for name in ("given", "unjudged", "probes"):
+        if value := getattr(record, name):
+            numbers[name] = value
     if phase is None:
         silence = advice.silence or why
         return Decision("engine", _engines_turn(proposals[0], silence), silence=silence, numbers=numbers)

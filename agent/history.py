@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -67,6 +67,7 @@ class History:
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
+        self.probes = 0  # of them while trust was low
         self.given = 0  # enqueued trials that the study began with
         self.outcomes: list[Result] = []  # the first of each trial, in the order in which they came
         self.results: list[Result] = []  # those of engine and advisor
@@ -74,6 +75,7 @@ class History:
         self._tried: dict[int, Mapping[str, Any]] = {}  # the configurations of the outcomes
         self._advised_by: dict[int, str] = {}
         self._advised: Counter[str] = Counter()  # how many each advisor has
+        self._past_seeds: dict[str, list[int]] = defaultdict(list)  # which of them came after the seeds
         self._trust: dict[str, tuple[int, Trust]] = {}  # by advisor, after how many results
         # After how many results it was estimated, and as what: on the safe side, and as far as the trials show it.
         self._noise: dict[bool, tuple[int, float]] = {False: (0, 0.0), True: (0, 0.0)}
@@ -151,6 +153,8 @@ class History:
             self.seeds += 1
         else:
             self.advised += 1
+            self._past_seeds[advisor].append(record.number)
+            self.probes += decision.get("phase") == "probe"
 
     def judge(self, told: Sequence[Told]) -> None:
         """Takes in results for `trust` and `spending`: the first of each trial."""
@@ -198,12 +202,15 @@ class History:
         """The searched part of a trial's configuration."""
         return self.space.free(self._records[number].params)
 
-    def spending(self, advisor: str, questions: Sequence[int], budget: int) -> Spending:
-        """What that advisor's answered questions, by the trial that they were put for, have brought."""
+    def spending(self, advisor: str, questions: Sequence[int] | None, budget: int) -> Spending:
+        """What that advisor's answered questions, by the trial that they were put for, have brought; None for one whose
+        questions are free: what its trials past the seeds have."""
+        free = questions is None
+        questions = self._past_seeds[advisor] if questions is None else questions
         running = (n for n, by in self._advised_by.items() if by == advisor and n not in self._tried)
         first = min(running, default=None)
         noise = self.noise_floor() if len(questions) >= PATIENCE else 0.0  # which takes a fit
-        return spending(self.outcomes, questions, advisor, noise=noise, running=first, budget=budget)
+        return spending(self.outcomes, questions, advisor, noise=noise, running=first, budget=budget, free=free)
 
     def noise_floor(self) -> float:
         """One standard deviation between equal runs, 0 while it is unknown: estimated anew with half as many results

@@ -1,9 +1,10 @@
-"""Whether one more question to an advisor that costs something is worth it.
+"""Whether one more question to an advisor is worth it, or one more trial where the questions are free.
 
 A question has paid when a trial that came of its answer became the best of its time by more than the noise. After
 PATIENCE questions in a row that did not, the next waits FIRST_REST trials from the last, and twice as long with each
-further one; in the last tenth of the budget there is none. One that pays again ends the rest. An advisor that is known
-to be free is never left unasked for this, and with several objectives, where there is no one best, nobody is.
+further one; in the last tenth of the budget there is none. One that pays again ends the rest. Of an advisor that is
+known to be free the trials past the seeds are counted in place of the questions: what it takes from the engine is a
+price, too. With several objectives, where there is no one best, nobody rests.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ LAST = 0.1  # of the budget
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """`unpaid` questions in a row brought nothing, the last question of all was put for trial `last`."""
+    """`unpaid` questions in a row brought nothing, the last question of all was put for trial `last`; trials, where the
+    questions are `free`."""
 
     unpaid: int
     last: int | None
     budget: int
+    free: bool = False
 
     @property
     def next(self) -> int:
@@ -39,12 +42,17 @@ class Spending:
         """Why nothing is asked for trial `number`; None where it may be."""
         if number >= self.next:
             return None
-        when = f"the next is put at trial {self.next}" if self.next < self.budget else "none is put in this budget"
+        late = self.next >= self.budget
+        if self.free:
+            when = "there is none more in this budget" if late else f"the next comes at trial {self.next} or later"
+            return f"{self.unpaid} advised trials in a row were no better than what was known, so {when}"
+        when = "none is put in this budget" if late else f"the next is put at trial {self.next}"
         return f"{self.unpaid} questions in a row brought no better trial than was known, so {when}"
 
     @property
     def numbers(self) -> Mapping[str, float]:
-        return {"unpaid_questions": self.unpaid, "next_question": self.next}
+        what = "trial" if self.free else "question"
+        return {f"unpaid_{what}s": self.unpaid, f"next_{what}": self.next}
 
 
 def spending(
@@ -55,14 +63,15 @@ def spending(
     noise: float,
     running: int | None,
     budget: int,
+    free: bool = False,
 ) -> Spending:
     """After `outcomes`, first results in the order in which they came, and `questions` that `advisor` answered, by the
     trial that they were put for. `running`: the first of its trials without a result: questions from there on are not
-    judged yet. `budget` counts trials."""
+    judged yet. `budget` counts trials. `free`: `questions` are that advisor's trials past the seeds."""
     paid = max((r.number for r in gains(outcomes, noise) if r.by == advisor), default=-1)
     judged = math.inf if running is None else running
     put = sorted(set(questions))
-    return Spending(sum(paid < q < judged for q in put), put[-1] if put else None, budget)
+    return Spending(sum(paid < q < judged for q in put), put[-1] if put else None, budget, free)
 
 
 def gains(outcomes: Sequence[Result], noise: float) -> dict[Result, float]:

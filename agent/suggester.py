@@ -162,7 +162,7 @@ class Suggester:
         if self._engines.strict or self._desk is None or self._engines.made:
             return
         trust = self._history.trust(self._desk.identity)
-        if trust.low:
+        if trust.lost:
             fell = {"at": self._history.created, "trust": str(trust)}
             config = {**self._view.record.config, "fell_to_strict": fell}
             self._view.record = self._store.update_config(self._study_id, config)
@@ -265,6 +265,7 @@ class Suggester:
             self._history.trust(self._desk.identity) if self._desk else UNTRIED,
             self._history.unjudged(self._desk.identity) if self._desk else 0,
             self._history.given,
+            self._history.probes,
         )
         spent = self._desk.spending(self._history, self._policy.budget) if self._desk else None
         advice, scores = self._advice(record, index, asked, spent)

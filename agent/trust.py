@@ -22,6 +22,9 @@ FADING = 0.85
 WINDOW = 5
 """Engine trials on either side that an advised one is held against."""
 
+FEWEST = 3
+"""Comparisons with engine trials before lost trust also parts the engine from advice, for good."""
+
 NONE, FULL = 0.35, 0.5
 """Posterior means at and below which advice has no share, and from which it has all of it."""
 
@@ -39,11 +42,13 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """A Beta(alpha, beta) belief that an advised trial beats one of the engine's, after `evaluated` trials."""
+    """A Beta(alpha, beta) belief that an advised trial beats one of the engine's, after `evaluated` trials that were
+    held against `rivals` of the engine's in all."""
 
     alpha: float = PRIOR
     beta: float = PRIOR
     evaluated: int = 0
+    rivals: int = 0
 
     @property
     def mean(self) -> float:
@@ -51,12 +56,20 @@ class Trust:
 
     @property
     def factor(self) -> float:
-        """The part of its share that advice may fill, from 0 to 1."""
+        """The part of its share that advice may fill, from 0 to 1: 0 too while none of its trials has beaten a single
+        one of the engine's, however few they are."""
+        if self.evaluated and self.alpha <= PRIOR:
+            return 0.0
         return min(1.0, max(0.0, (self.mean - NONE) / (FULL - NONE)))
 
     @property
     def low(self) -> bool:
         return self.factor == 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is low, and not for one trial that the engine happened to beat."""
+        return self.low and self.rivals >= FEWEST
 
     def __str__(self) -> str:
         return f"{self.mean:.2f} after {self.evaluated} evaluated trials"
@@ -72,7 +85,7 @@ def earned(results: Sequence[Result], advisor: str, noise: float = 0.0) -> Trust
         if result.by is None:
             engine[result.fidelity].append(i)
     alpha = beta = 0.0
-    evaluated = 0
+    evaluated = met = 0
     for i, result in enumerate(results):
         if result.by != advisor:
             continue
@@ -81,8 +94,8 @@ def earned(results: Sequence[Result], advisor: str, noise: float = 0.0) -> Trust
             continue
         wins = sum(_beats(result.loss, results[j].loss, noise) for j in rivals) / len(rivals)
         alpha, beta = FADING * alpha + wins, FADING * beta + 1.0 - wins
-        evaluated += 1
-    return Trust(PRIOR + alpha, PRIOR + beta, evaluated)
+        evaluated, met = evaluated + 1, met + len(rivals)
+    return Trust(PRIOR + alpha, PRIOR + beta, evaluated, met)
 
 
 def _nearest(engine: Sequence[int], at: int) -> Sequence[int]:

@@ -80,10 +80,11 @@ def rest(view: StudyView) -> str | None:
     latest = view.store.trials(view.record.id, newest_first=True, limit=1)
     decision = view.store.decision(view.record.id, latest[0].number) if latest else None
     numbers = (decision or {}).get("numbers") or {}
-    if not latest or latest[0].number + 1 >= numbers.get("next_question", 0):
+    what = "trial" if "next_trial" in numbers else "question"
+    if not latest or latest[0].number + 1 >= (following := int(numbers.get(f"next_{what}", 0))):
         return None
-    unpaid, following = int(numbers["unpaid_questions"]), int(numbers["next_question"])
-    return f"It is asked less: {unpaid} questions in a row brought no better trial; none before trial {following}."
+    unpaid = int(numbers[f"unpaid_{what}s"])
+    return f"It is asked less: {unpaid} {what}s in a row brought no better trial; none before trial {following}."
 
 
 def _of(name: str, bill: Bill, whose: Mapping[int, str], gained: Mapping[int, float]) -> Worth:

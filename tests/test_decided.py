@@ -25,6 +25,8 @@ def said(advice: Advice, record: Record, proposal: Proposal = MODEL, scores: Sco
     "record, proposal, words",
     [
         (Record(2, unjudged=2), STARTUP, "since 2 of its trials wait to be compared with the engine's"),
+        (Record(1, 1, unjudged=1), STARTUP, "since one of its trials waits to be compared with the engine's"),
+        (Record(47, trust=Trust(1.0, 9.0, 8)), MODEL, "its trials lost to the engine's and the budget nears its end"),
         (
             Record(10, advised=4),
             MODEL,

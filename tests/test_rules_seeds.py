@@ -9,6 +9,7 @@ from rules_kit import MLP, ask, log, params_of, trial
 
 from tunewright.engines.parameters import Float, Int
 from tunewright.engines.space import Space
+from tunewright.plugins.rules import RulesAdvisor
 
 SGD = Space({"lr": log(1e-4, 0.1), "batch_size": Int(16, 512, log=True), "momentum": Float(0.1, 0.99)})
 WORDS = "a multilayer perceptron trained by SGD"
@@ -39,6 +40,26 @@ def test_after_a_seed_that_won_come_steps_from_it_and_after_one_that_lost_the_ne
 
     assert then(0.4).startswith("From trial 1, ")
     assert not then(0.6).startswith("From trial")
+
+
+def test_a_setting_that_the_range_presses_onto_a_measured_one_is_no_other() -> None:
+    """Where the kernel's usual widths lie outside, the SVM's settings differ from its default by little more than C."""
+    narrow = Space({"C": log(1, 1000), "gamma": log(1e-4, 1e-3), "tol": log(1e-5, 1e-1)})
+    default = RulesAdvisor().defaults(narrow, "an SVM")
+    rows = [trial(0, dict(default), 0.5)]
+    first = ask(narrow, 1, task="an SVM", trials=rows, n_trials=1, seeding=True)["candidates"][0]
+    assert first["rationale"].startswith("From trial 0, ")
+    wide = Space({"C": log(0.01, 1000), "gamma": log(1e-5, 10), "tol": log(1e-5, 1e-1)})
+    rows = [trial(0, dict(RulesAdvisor().defaults(wide, "an SVM")), 0.5)]
+    first = ask(wide, 1, task="an SVM", trials=rows, n_trials=1, seeding=True)["candidates"][0]
+    assert first["rationale"].startswith("Firmer margin")
+
+
+def test_the_width_of_a_kernel_is_searched_both_ways_at_the_same_cost() -> None:
+    space = Space({"C": log(0.01, 1000), "gamma": log(1e-5, 10)})
+    rows = [trial(0, {"C": 1.0, "gamma": 0.01}, 0.5)]
+    steps = params_of(ask(space, 30, task="an SVM", trials=rows, n_trials=30))
+    assert {p["gamma"] > 0.01 for p in steps if p["C"] == 1.0 and p["gamma"] != 0.01} == {True, False}
 
 
 def test_a_network_for_sgd_has_a_deep_and_strongly_regularised_setting() -> None:

@@ -116,7 +116,7 @@ def test_a_priced_advisor_that_brings_nothing_is_asked_less_and_it_is_said(caplo
     with caplog.at_level(logging.WARNING, "tunewright"):
         agent = run(FakeAdvisor(mediocre, model="m"))
     free = run(FreeAdvisor(mediocre, model="m"))
-    assert len(asked(agent)) < len(asked(free))
+    assert len(asked(agent)) <= len(asked(free))
     resting = [t for t in agent.trials if "questions in a row brought no better trial" in t.reason]
     assert resting
     why = agent.why(resting[0])
@@ -130,9 +130,29 @@ class FreeAdvisor(FakeAdvisor):
     free_of_charge = True
 
 
-def test_a_free_advisor_is_never_left_unasked_for_its_cost():
-    agent = run(FreeAdvisor(mediocre, model="m"))
+def test_of_a_free_advisor_the_trials_count_and_not_the_questions():
+    """What it takes from the engine is a price, too; an answer of which no trial came took nothing."""
+
+    def decent(request):
+        rng = np.random.default_rng(n := request.facts["n_trials"])
+        return [{"x": 0.3 + 0.2 * rng.random() * (n > 0), "y": 0.6 + 0.2 * rng.random() * (n > 0)} for _ in range(9)]
+
+    agent = run(FreeAdvisor(decent, model="m"), trials=100, budget=100)
+    resting = [t for t in agent.trials if "advised trials in a row were no better than what was known" in t.reason]
+    assert resting
+    numbers = agent.why(resting[0]).decision["numbers"]
+    assert numbers["unpaid_trials"] == PATIENCE and numbers["next_trial"] > resting[0].number
     assert not any("questions in a row" in t.reason for t in agent.trials)
+    near = run(FreeAdvisor(lambda request: [request.facts["trials"][0]["params"]] if request.facts["trials"] else []))
+    assert not any("in a row" in t.reason for t in near.trials), "repeats are asked for again and again"
+
+
+def test_a_free_advisor_that_pays_goes_on():
+    def closer(request):
+        n = request.facts["n_trials"]
+        return [{"x": 0.3 + 0.3 * 0.9**n, "y": 0.6}]
+
+    assert not any("in a row" in t.reason for t in run(FreeAdvisor(closer, model="m")).trials)
 
 
 def test_it_is_asked_again_as_before_when_it_pays():

@@ -126,4 +126,4 @@ def test_a_private_engine_leaves_the_judgement_of_advice_to_one_that_knows_all_t
         trial = agent.suggest()
         values = [trial[name] for name in names]
         agent.observe(trial, (8.0 if min(values) > 0.8 else 0.0) - sum(values))
-    assert sum(trial.source == "advisor" for trial in agent.trials) == 2  # the seeds that lost
+    assert sum(trial.source == "advisor" for trial in agent.trials) == 1  # the seed that lost

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunewright.agent import Agent, Budget, Float, Objective
-from tunewright.agent.arbiter import Policy, Record, turn
+from tunewright.agent.arbiter import Advice, Policy, Record, Scores, decide, turn
 from tunewright.agent.testing import FakeAdvisor
 from tunewright.agent.trust import Result, Trust, earned
 from tunewright.engines import Float as FloatParameter
@@ -37,9 +37,11 @@ def test_winning_raises_and_losing_lowers_it():
     assert earned(history([-x for x in losses], {2}), "a").mean == pytest.approx(2 / 5)
 
 
-def test_two_lost_trials_take_the_whole_share():
-    results = history([1.0, 2.0, 9.0, 1.5, 8.0, 2.5], {2, 4})
-    assert earned(results, "a").low
+def test_a_trial_that_lost_to_all_takes_the_whole_share_until_one_of_them_is_worse():
+    assert earned(history([9.0, 1.0], {0}), "a").low
+    assert earned(history([9.0, 1.0, 2.0], {0}), "a").low
+    assert not earned(history([9.0, 1.0, 10.0], {0}), "a").low
+    assert earned(history([1.0, 2.0, 9.0, 1.5, 8.0, 2.5], {2, 4}), "a").low
 
 
 def test_ties_inside_the_noise_floor_count_half():
@@ -93,19 +95,43 @@ def test_low_trust_ends_the_seeds():
 
 def test_seeds_wait_for_a_judgement_of_those_before():
     startup = Proposal({"x": 0.1}, tags={"phase": "startup"})
-    assert turn(startup, Record(1, 1, unjudged=1), POLICY)[0] == "seed"
-    phase, why = turn(startup, Record(2, 2, unjudged=2), POLICY)
+    phase, why = turn(startup, Record(3, 2, unjudged=2), POLICY)
     assert phase is None and why == "2 advised trials wait to be held against the engine's own"
     assert turn(startup, Record(3, 2, trust=Trust(3.8, 2.05, 2)), POLICY)[0] == "seed"
 
 
+def test_advice_that_begins_a_study_waits_for_a_trial_of_the_engines():
+    startup = Proposal({"x": 0.1}, tags={"phase": "startup"})
+    begun = Record(1, 1, unjudged=1)
+    phase, why = turn(startup, begun, POLICY)
+    assert phase is None and why == "1 advised trial waits to be held against the engine's own"
+    assert decide(Advice(), [startup], Scores(), begun, POLICY).numbers["unjudged"] == 1
+    assert turn(startup, Record(2, 1, unjudged=1), POLICY)[0] == "seed", "a default stands beside it"
+    assert turn(startup, Record(2, 1, unjudged=1, given=1), POLICY)[0] == "seed", "a point of the user's does"
+
+
 @pytest.mark.parametrize("engine", ["tpe", "gp", "random"])
-def test_two_bad_seeds_are_all_that_a_beginning_costs(engine):
+def test_one_bad_seed_is_all_that_a_beginning_costs(engine):
     """The engine draws before the advisor has spent its seeds, so that there is something to hold them against."""
     worst.n = 0
     agent = run(FakeAdvisor(worst), trials=50, engine=engine, stop=12)
-    assert [t.number for t in agent.trials if t.source == "advisor"] == [0, 1]
-    assert agent.config["fell_to_strict"]["at"] <= 4
+    assert [t.number for t in agent.trials if t.source == "advisor"] == [0]
+    assert agent.config["fell_to_strict"]["at"] == 4
+
+
+def test_one_trial_that_the_engine_happened_to_beat_parts_nobody():
+    few = earned(history([9.0, 1.0, 2.0], {0}), "a")
+    assert few.low and not few.lost
+    assert earned(history([9.0, 1.0, 2.0, 3.0], {0}), "a").lost
+
+
+def test_each_probe_doubles_the_wait_for_the_next_and_the_last_tenth_has_none():
+    assert turn(MODEL, Record(40, 1, 1, 20, BAD, probes=1), POLICY)[1].endswith("it may try one trial in 40")
+    assert turn(MODEL, Record(60, 1, 1, 20, BAD, probes=1), POLICY)[0] == "probe"
+    assert turn(MODEL, Record(89, 1, 0, 20, BAD), POLICY)[0] == "probe"
+    phase, why = turn(MODEL, Record(90, 1, 0, 20, BAD), POLICY)
+    assert phase is None and "too late" in why
+    assert turn(MODEL, Record(100, 1, 0, 20, BAD), POLICY)[0] == "probe", "past a budget that was only assumed"
 
 
 def test_with_several_objectives_nobody_is_judged_and_seeds_go_on():

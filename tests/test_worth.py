@@ -35,7 +35,7 @@ def run(store, model="m", trials=12):
     def give(request):
         given.append(request)
         if not request.facts["n_trials"]:
-            return answer({"x": 0.95, "y": 0.05}, model)
+            return answer({"x": 0.55, "y": 0.6}, model)
         far = 0.0 if len(given) == 2 else 0.1 + 0.02 * len(given)
         return answer({"x": 0.3 + far, "y": 0.6}, model)
 

@@ -159,9 +159,10 @@ def _settings(space: Space, found: Detection, past: Past, base: Mapping[str, Any
 
 
 def _promising(space: Space, found: Detection, past: Past, base: Mapping[str, Any]) -> Iterator[Suggestion]:
-    """The settings without those whose nearest measured trial is among the worse half."""
+    """The settings without those whose nearest measured trial is among the worse half, and those that the space has
+    pressed onto a measured one: they would teach nothing."""
     for suggestion in _settings(space, found, past, base):
-        if not past.doubts(suggestion.params):
+        if not past.doubts(suggestion.params) and not past.near(suggestion.params):
             yield suggestion
 
 

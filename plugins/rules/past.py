@@ -13,6 +13,7 @@ from tunewright.plugins.rules.book import Trouble
 from tunewright.plugins.rules.fitting import apart, same_place
 
 REPEAT = 0.02  # configurations this close on every number's scale count as the same
+SAME_SETTING = 0.125  # of every scale: a setting within it is no other one than what was measured
 FEWEST_TO_DOUBT = 3
 NEAR = 0.1  # mean distance over the parameters, within which a trial says something of a configuration
 _SIGNS: Mapping[Trouble, re.Pattern[str]] = {
@@ -79,6 +80,10 @@ class Past:
         seen = [*(t.params for t in (*self.finished, *self.failed)), *self.elsewhere, *others]
         key = self.space.key(params)
         return any(same_place(self.space, params, other, REPEAT) or self.space.key(other) == key for other in seen)
+
+    def near(self, params: Params) -> bool:
+        """Whether a measured trial is so near that this configuration would teach little."""
+        return any(same_place(self.space, params, trial.params, SAME_SETTING) for trial in self.finished)
 
     def doubts(self, params: Params) -> bool:
         """Whether the nearest measured trial, if any is near, is among the worse half. Never of few trials."""
