@@ -69,7 +69,7 @@ class Record:
     trust: Trust = UNTRIED
     unjudged: int = 0  # trials of this advisor that were not held against one of the engine's yet
     given: int = 0  # enqueued trials that the study began with
-    probes: int = 0  # advised trials that were taken while trust was low
+    probes: int = 0  # its trials that were taken while trust was low
 
 
 @dataclass(frozen=True, slots=True)

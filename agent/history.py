@@ -67,7 +67,7 @@ class History:
         self.created = 0  # trials ever made; the next one's number
         self.seeds = 0  # advised trials of the seed phase
         self.advised = 0  # advised trials past it
-        self.probes = 0  # of them while trust was low
+        self.probes: Counter[str] = Counter()  # of them while trust was low, by advisor
         self.given = 0  # enqueued trials that the study began with
         self.outcomes: list[Result] = []  # the first of each trial, in the order in which they came
         self.results: list[Result] = []  # those of engine and advisor
@@ -154,7 +154,7 @@ class History:
         else:
             self.advised += 1
             self._past_seeds[advisor].append(record.number)
-            self.probes += decision.get("phase") == "probe"
+            self.probes[advisor] += decision.get("phase") == "probe"
 
     def judge(self, told: Sequence[Told]) -> None:
         """Takes in results for `trust` and `spending`: the first of each trial."""

@@ -31,7 +31,6 @@ from tunewright.agent.settings import Budget
 from tunewright.agent.spending import Spending
 from tunewright.agent.start import USER, default_draft, repeat_draft, trial_seed
 from tunewright.agent.store import current_owner
-from tunewright.agent.trust import UNTRIED
 from tunewright.agent.view import StudyView
 from tunewright.engines.errors import SpaceExhausted
 from tunewright.engines.schedulers import Begun, Clone, New, Resume
@@ -255,18 +254,22 @@ class Suggester:
         held = self._store.proposals(self._study_id, status="held")
         return [one for one in held if self._engines.strict or self._history.repeats(one.params) is None]
 
+    def _so_far(self) -> Record:
+        history, desk = self._history, self._desk
+        record = Record(history.created, history.seeds, history.advised, given=history.given)
+        if desk is None:
+            return record
+        return replace(
+            record,
+            last_asked=desk.asked_before(history.created),
+            trust=history.trust(desk.identity),
+            unjudged=history.unjudged(desk.identity),
+            probes=history.probes[desk.identity],
+        )
+
     def _arbitrate(self, asked: Asked, index: int, held_id: int | None) -> Draft:
         """The engine's proposal (with the row it is held under, if it is) before the arbiter, beside advice."""
-        record = Record(
-            self._history.created,
-            self._history.seeds,
-            self._history.advised,
-            self._desk.asked_before(self._history.created) if self._desk else None,
-            self._history.trust(self._desk.identity) if self._desk else UNTRIED,
-            self._history.unjudged(self._desk.identity) if self._desk else 0,
-            self._history.given,
-            self._history.probes,
-        )
+        record = self._so_far()
         spent = self._desk.spending(self._history, self._policy.budget) if self._desk else None
         advice, scores = self._advice(record, index, asked, spent)
         decision = decide(advice, [asked.proposal], scores, record, self._policy)
