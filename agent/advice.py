@@ -64,9 +64,9 @@ IN_WORDS = {
     "distance": "too close to a configuration that was tried or runs",
     "failure region": "too close to trials that failed",
     "rejected": "it failed a check",
-    "displaced": "it passed every check, but the engine's model rated another of yours higher; it may come again",
-    "open": "there was no place for it before the engine had a model; it may come again",
-    "expired": "there was no place for it before the engine had a model; it may come again",
+    "displaced": "it passed every check, but the engine's model rated another of yours higher",
+    "open": "there was no place for it before the engine had a model",
+    "expired": "there was no place for it before the engine had a model",
 }
 
 T = TypeVar("T")

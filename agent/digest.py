@@ -78,6 +78,7 @@ def build(
     rows, leaders = history.rows(since), history.leaders(noisy["std"] if noisy else 0.0)
     latest = list((diagnoses or {}).items())[-digest_stats.CURVES :]
     shown = next((t for t in ended[:LIVE] if t.source == "default" and t.values is not None), None)
+    best = next((row for row in rows if row["state"] != State.FAILED), None)
     return {
         "task": plain(task, MAX_TASK) if task else None,
         "data": _data(data or {}),
@@ -94,7 +95,7 @@ def build(
         "advised": history.advised(),
         "default": None if default is None else dict(default),
         "default_value": None if shown is None or shown.values is None else shown.values[0],
-        "best": next((row for row in rows if row["state"] != State.FAILED), None),
+        "best": best,
         "trials": rows,
         "failing": [plain(words, MAX_NOTE) for words in failing],
         "noise": noisy,
@@ -110,7 +111,7 @@ def build(
         "running": [{"number": t.number} | place(space, space.free(t.params)) for t in live[-LIVE:]],
         "engine": None if engine is None else _engine(space, engine) | {"products": history.products(engine.params)},
         "rejected": [
-            {"params": dict(p.params), "reason": plain(p.reason or "no reason was kept", MAX_NOTE), "expected": e}
+            _untried(p, e, objectives[0], best)
             for p, e in list(zip(rejected, expected or [None] * len(rejected), strict=True))[-3:]
         ],
         "notes": [plain(note, MAX_NOTE) for note in notes[-NOTES:]],
@@ -142,6 +143,22 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(share, int | float) and 0 < share <= 1:
         facts["error_of_the_largest_class"] = round(1 - share, 4)
     return facts
+
+
+def _untried(
+    lost: ProposalRecord, expected: tuple[float, float] | None, objective: Objective, best: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """`worse`: what the model expects of it is, by more than a standard deviation, worse than the best."""
+    worse = False
+    if expected is not None and best is not None:
+        worse = objective.loss(expected[0]) - expected[1] > objective.loss(best["value"])
+    return {
+        "params": dict(lost.params),
+        "reason": plain(lost.reason or "no reason was kept", MAX_NOTE),
+        "expected": expected,
+        "worse": worse,
+        "again": lost.status != "rejected" and not worse,
+    }
 
 
 def _is_number(value: Any) -> bool:

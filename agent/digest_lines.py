@@ -155,10 +155,12 @@ def favoured_line(entry: Facts, untried: Sequence[Any]) -> str:
 def rejected_line(entry: Facts, base: Facts) -> str:
     changed = [(n, v) for n, v in entry["params"].items() if n not in base or value_text(base[n]) != value_text(v)]
     line = f"- {cut(pairs(changed) or 'no parameters', 110)}: {safe(entry['reason'], 200)}"
+    again = "; it may come again" if entry["again"] else ""
     if entry["expected"] is None:
-        return line
+        return line + again
     mean, std = entry["expected"]
-    return f"{line} (now the model expects {number(mean)} of it, ± {number(std, 2)})"
+    worse = ", clearly worse than the best" if entry["worse"] else ""
+    return f"{line} (now the model expects {number(mean)} of it, ± {number(std, 2)}{worse}){again}"
 
 
 def curve_lines(facts: Facts) -> list[str]:

@@ -95,6 +95,8 @@ def _history(facts: Facts, room: _Room) -> str:
     leader = _top(room, best, facts) if best else []
     engine = _engine(room, facts)
     rejected = room.take((digest_lines.rejected_line(r, base) for r in facts["rejected"]), 250, NOT_TRIED)
+    if rejected and (more := len(facts["rejected"]) + 1 - len(rejected)):
+        rejected += room.take([f"- {more} more"], 10)
     notes = room.take((f"- {cut(note, 70)}" for note in facts["notes"]), 220, "Notes:")
     kept = _fitting(room, top, said) | _fitting(room, first, said, leave=KEPT_FOR_EFFECTS)
     failed = room.take(
@@ -274,7 +276,7 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
     if engine["mean"] is not None:
         spread = f" (± {number(engine['std'], 2)}, one standard deviation)" if engine["std"] is not None else ""
         ends = f". It expects {name_text(facts['objectives'][0]['name'])} {number(engine['mean'])} there{spread}"
-        ends += f"; the best trial has {number(facts['best']['value'])}." if facts["best"] else "."
+        ends += _beside_the_best(engine["mean"], facts["best"], facts["objectives"][0]["direction"])
     made = ", ".join(f"{label} = {number(value, 3)}" for label, value in engine["products"].items())
     ends = (f" ({made})" if made else "") + ends
     start = f"The engine, {safe(engine['name'], MAX_NAME)}, would try next{how}: "
@@ -288,6 +290,14 @@ def _engine(room: _Room, facts: Facts) -> list[str]:
         220,
         "Where the best tenth of its own candidates lies, where that is narrow (its next point may lie elsewhere):",
     )
+
+
+def _beside_the_best(mean: float, best: Facts | None, direction: str) -> str:
+    if best is None:
+        return "."
+    worse = mean > best["value"] if direction == "minimize" else mean < best["value"]
+    why = ": it explores, since what it does not know there leaves the most room to improve" if worse else ""
+    return f"; the best trial has {number(best['value'])}{why}."
 
 
 def _request(facts: Facts) -> str:

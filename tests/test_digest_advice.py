@@ -48,7 +48,12 @@ def test_what_the_engine_expects_stands_beside_the_best() -> None:
     trials = study(20)
     best = facts(trials)["best"]["value"]
     words = history(trials, engine=digest.EngineView("gp", BASE, mean=7.0, std=1.0))
-    assert f"It expects val_loss 7 there (± 1, one standard deviation); the best trial has {best:.5g}." in words
+    assert (
+        f"It expects val_loss 7 there (± 1, one standard deviation); the best trial has {best:.5g}: it explores"
+        in words
+    )
+    words = history(trials, engine=digest.EngineView("gp", BASE, mean=best - 0.1, std=1.0))
+    assert f"; the best trial has {best:.5g}." in words and "it explores" not in words
 
 
 def test_a_candidates_outcome_says_where_it_does_not_compare() -> None:
@@ -61,12 +66,20 @@ def test_a_candidates_outcome_says_where_it_does_not_compare() -> None:
 
 
 def test_what_the_model_expects_of_a_candidate_that_got_no_trial() -> None:
+    trials = study(20)
+    best = facts(trials)["best"]["value"]
     lost = [
         ProposalRecord("advisor", Source("x"), BASE | {"lr": lr}, "expired", reason="no place") for lr in (0.5, 0.4)
     ]
-    told = history(study(20), rejected=lost, expected=[(0.31, 0.02), None])
-    assert "no place (now the model expects 0.31 of it, ± 0.02)" in told and told.count("now the model expects") == 1
-    assert "now the model expects" not in history(study(20), rejected=lost)
+    told = history(trials, rejected=lost, expected=[(best + 0.01, 0.02), None])
+    assert f"no place (now the model expects {best + 0.01:.5g} of it, ± 0.02); it may come again\n" in told
+    assert told.count("now the model expects") == 1 and told.count("it may come again") == 2
+    assert "now the model expects" not in history(trials, rejected=lost)
+    told = history(trials, rejected=lost, expected=[(best + 0.1, 0.02), None])
+    assert (
+        f"{best + 0.1:.5g} of it, ± 0.02, clearly worse than the best)\n" in told
+        and told.count("it may come again") == 1
+    )
 
 
 def test_a_product_of_the_engines_first_point_is_explained() -> None:
@@ -93,3 +106,13 @@ def test_the_engines_model_is_asked_about_candidates_that_got_no_trial() -> None
     last = asked[-1].split("these were not tried")[1].split("would try next")[0]
     assert re.search(r"now the model expects \d", last)
     assert all("now the model" not in line for line in last.splitlines() if "schema:" in line)
+
+
+def test_candidates_that_find_no_room_are_counted() -> None:
+    space = Space({f"a_parameter_with_a_long_name_{k}": Float(0, 1) for k in range(14)})
+    rng = np.random.default_rng(0)
+    trials = [trial(i, c, 1.0 + i) for i, c in enumerate(space.sample(rng, 6))]
+    lost = [ProposalRecord("advisor", Source("x"), c, "expired", reason="no place") for c in space.sample(rng, 3)]
+    told = history(trials, space, rejected=lost)
+    shown = told.count("no place; it may come again")
+    assert 0 < shown < 3 and f"\n- {3 - shown} more\n" in told
