@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tunewright.agent.records import ProposalStatus
+from tunewright.agent.spending import MAX_DOUBLINGS
 from tunewright.agent.trust import UNTRIED, Trust
 from tunewright.engines.types import Proposal
 
@@ -168,7 +169,7 @@ def turn(proposal: Proposal, record: Record, policy: Policy) -> tuple[Phase | No
         return None, f"advice fills at most {policy.rung_share:.0%} of the lowest rung"
     if record.trust.low:
         since = record.number if record.last_asked is None else record.number - record.last_asked
-        wait = policy.probe_every * 2**record.probes
+        wait = policy.probe_every * 2 ** min(record.probes, MAX_DOUBLINGS)
         if since < wait:
             return None, f"trust in the advisor is low ({record.trust}); it may try one trial in {wait}"
         if policy.probes_end * policy.budget <= record.number < policy.budget:

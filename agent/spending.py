@@ -18,6 +18,7 @@ from tunewright.agent.trust import Result
 PATIENCE = 3
 FIRST_REST = 10
 LAST = 0.1  # of the budget
+MAX_DOUBLINGS = 30  # of a rest: longer than any study
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +36,16 @@ class Spending:
         """The first trial for which a question may be put; past the budget where that is too late to pay."""
         if self.unpaid < PATIENCE or self.last is None:
             return 0
-        following = self.last + FIRST_REST * 2 ** (self.unpaid - PATIENCE)
+        following = self.last + FIRST_REST * 2 ** min(self.unpaid - PATIENCE, MAX_DOUBLINGS)
         return following if following < (1 - LAST) * self.budget else max(self.budget, following)
 
     def silence(self, number: int) -> str | None:
         """Why nothing is asked for trial `number`; None where it may be."""
         if number >= self.next:
             return None
-        late = self.next >= self.budget
+        late = number < self.budget <= self.next
         if self.free:
-            when = "there is none more in this budget" if late else f"the next comes at trial {self.next} or later"
+            when = "there is no more in this budget" if late else f"the next comes at trial {self.next} or later"
             return f"{self.unpaid} advised trials in a row were no better than what was known, so {when}"
         when = "none is put in this budget" if late else f"the next is put at trial {self.next}"
         return f"{self.unpaid} questions in a row brought no better trial than was known, so {when}"

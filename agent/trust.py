@@ -68,7 +68,7 @@ class Trust:
 
     @property
     def lost(self) -> bool:
-        """Whether it is low, and not for one trial that the engine happened to beat."""
+        """Whether it is low by at least FEWEST comparisons: one trial that lost to three of the engine's is enough."""
         return self.low and self.rivals >= FEWEST
 
     def __str__(self) -> str:

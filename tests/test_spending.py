@@ -147,6 +147,35 @@ def test_of_a_free_advisor_the_trials_count_and_not_the_questions():
     assert not any("in a row" in t.reason for t in near.trials), "repeats are asked for again and again"
 
 
+def test_a_free_advisor_rests_too_where_another_process_ends_the_last_trial_while_it_thinks(tmp_path):
+    held = []
+
+    def decent(request):
+        if held:
+            other.observe(held.pop(), 1.0)
+            other.enqueue({"x": 0.9, "y": 0.1})
+            other.observe(other.suggest(), 5.0)
+        return [{"x": x, "y": y} for x, y in np.random.default_rng(request.facts["n_trials"]).uniform(0.3, 0.6, (9, 2))]
+
+    given = {
+        "metric": "loss",
+        "engine": "random",
+        "store": tmp_path / "s.db",
+        "study": "s",
+        "budget": Budget(trials=90),
+    }
+    agent, other = (Agent(SPACE, advisor=FreeAdvisor(decent, model="m"), **given) for _ in range(2))
+    for number in range(60):
+        trial = agent.suggest()
+        if number < 20 or trial.source != "advisor" or held:
+            agent.observe(trial, 0.0 if number == 0 else loss(trial) + 1.0)
+        else:
+            held.append(other.trials[trial.number])
+    numbers = {t.number: agent.why(t).decision["numbers"] for t in agent.trials if t.source == "advisor"}
+    assert all(found.get("next_trial", 0) <= number for number, found in numbers.items()), numbers
+    assert any("advised trials in a row" in t.reason for t in agent.trials)
+
+
 def test_a_free_advisor_that_pays_goes_on():
     def closer(request):
         n = request.facts["n_trials"]
@@ -201,6 +230,12 @@ def test_the_theorem_of_strict_mode_stands():
     own = [dict(t.params) for t in agent.trials if t.source == "engine"]
     assert any("questions in a row" in t.reason for t in agent.trials)
     assert own == alone[: len(own)]
+
+
+def test_a_long_study_that_nothing_paid_in_has_a_number_for_its_next_question():
+    long = Spending(20_000, 90_000, 100_000, free=True)
+    assert json.dumps(long.numbers) and f"{long.next:.3g}" and long.silence(95_000).endswith("no more in this budget")
+    assert Spending(3, 200, 50, free=True).silence(205).endswith("the next comes at trial 210 or later")
 
 
 def test_numbers_are_plain_data():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tunewright.agent import Agent, Float
+from tunewright.agent import Agent, Budget, Float
 from tunewright.agent.records import Hold, ProposalRecord
 from tunewright.agent.store import Store, current_owner
+from tunewright.agent.testing import FakeAdvisor
 from tunewright.engines.types import State
 from tunewright.plugins.hooks import Source
 
@@ -82,6 +83,30 @@ def test_no_statement_of_a_turn_walks_the_study(tmp_path):
                 sql,
             )  # the last entry of an index is one step
     agent.close()
+
+
+def test_a_look_that_is_interrupted_forgets_no_running_trial(tmp_path, monkeypatch):
+    advisor = FakeAdvisor(lambda request: [{"x": 0.5}])
+    given = {
+        "metric": "loss",
+        "store": tmp_path / "s.db",
+        "study": "s",
+        "engine": "random",
+        "budget": Budget(trials=20),
+    }
+    maker, agent = (Agent({"x": Float(0, 1)}, advisor=advisor, **given) for _ in range(2))
+    made = maker.suggest()
+    assert made.source == "advisor"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(agent._store, "decision", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            agent.suggest()
+    maker.release(made)
+    assert agent.suggest().number == made.number, "it waits to be handed out"
 
 
 @pytest.mark.parametrize("where", ["_history.sync", "_store.standing"])
