@@ -46,7 +46,7 @@ class _Patient(sqlite3.Connection):  # type: ignore[misc]
             try:
                 return super().execute(*arguments)
             except sqlite3.OperationalError as error:
-                if not _passes(error) or (now := time.monotonic()) > end:
+                if _code(error) != sqlite3.SQLITE_BUSY or (now := time.monotonic()) > end:
                     raise
                 if end == math.inf:
                     end = now + (LOCK_SECONDS if self.patience is None else self.patience)
@@ -332,11 +332,6 @@ class Connection:
 def _code(error: Exception) -> int:
     """The primary code: the lower byte of SQLite's extended one."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _passes(error: Exception) -> bool:
-    """Whether another process ends it by going on, as it does not end a stale read of our own."""
-    return _code(error) == sqlite3.SQLITE_BUSY and error.sqlite_errorcode != sqlite3.SQLITE_BUSY_SNAPSHOT  # type: ignore[attr-defined]
 
 
 def _size(path: Path) -> int:
