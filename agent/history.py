@@ -94,12 +94,14 @@ class History:
         news: dict[int, _Live | None] = {}  # by number; None where it neither runs nor waits
         for record in self._store.news(self._study_id, created, self.event):
             fitted = self._view.fit(record)
-            # Before anything that can be interrupted: what is in here is found again by the next look.
-            (self._unended.discard if record.state.finished else self._unended.add)(record.number)
+            # Before `_count`, which reads and can be interrupted: what is in here is found again by the next look.
+            if record.state.finished:
+                self._unended.discard(record.number)
+                ended.append((record.event or 0, fitted))
+            else:
+                self._unended.add(record.number)
             if record.number >= created:
                 self._count(record, fitted)
-            if record.state.finished:
-                ended.append((record.event or 0, fitted))
             news[record.number] = self._live_one(record, fitted) if record.state in _LIVE else None
         self._look_at_live(stamps, news)
         ended.sort(key=itemgetter(0))

@@ -329,9 +329,12 @@ class Suggester:
         if phase is None:
             trouble = f"; its last call failed: {self._desk.trouble}" if self._desk.trouble else ""
             return Advice(silence=silence + trouble), Scores()
-        rest = None if spent is None else spent.silence(record.number)
         # What was paid for is used; where questions are free it is the trial that would be spent.
-        if rest and spent and (spent.free or not (self._turn.put or self._desk.answered(phase, record.number))):
+        if (
+            spent is not None
+            and (rest := spent.silence(record.number)) is not None
+            and (spent.free or not (self._turn.put or self._desk.answered(phase, record.number)))
+        ):
             return Advice(silence=rest), Scores()
         if reference:
             asked = self._engines.with_view(asked)

@@ -119,7 +119,7 @@ def test_one_bad_seed_is_all_that_a_beginning_costs(engine):
     assert agent.config["fell_to_strict"]["at"] == 4
 
 
-def test_one_trial_that_the_engine_happened_to_beat_parts_nobody():
+def test_a_lost_trial_parts_the_engine_from_advice_by_three_comparisons():
     few = earned(history([9.0, 1.0, 2.0], {0}), "a")
     assert few.low and not few.lost
     assert earned(history([9.0, 1.0, 2.0, 3.0], {0}), "a").lost
