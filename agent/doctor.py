@@ -345,12 +345,13 @@ def _noise(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
 
 
 def _dead(view: StudyView, ended: Sequence[TrialRecord]) -> Iterator[Finding]:
-    if len(_best(view, ended)) < DEAD_TRIALS:
+    best = _best(view, ended)
+    if len(best) < DEAD_TRIALS:
         return
     shares = view.importance()
     if not any(shares.values()):
         return
-    incumbent = _best(view, ended)[0].params
+    incumbent = best[0].params
     for name, share in shares.items():
         parameter = view.space.parameters[name]
         if share < DEAD_SHARE and parameter.when is None and parameter.count > 1 and name in incumbent:

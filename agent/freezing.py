@@ -28,7 +28,7 @@ def frozen(view: StudyView, name: str, value: Any) -> Categorical:
 
 
 def _is_dead(view: StudyView, name: str) -> bool:
-    if len(view.objectives) > 1 or len(view.store.trials(view.record.id, states=(State.COMPLETE,))) < DEAD_TRIALS:
+    if len(view.objectives) > 1 or view.store.count(view.record.id)[State.COMPLETE] < DEAD_TRIALS:
         return False
     shares = view.importance()
     return any(shares.values()) and shares.get(name, 1.0) < DEAD_SHARE

@@ -62,7 +62,9 @@ def default_draft(space: Space, advisor: Advisor | None, task: str | None) -> Dr
 def repeat_draft(view: StudyView, history: History, until: int, *, strict: bool) -> Draft | None:
     """One of the best configurations once more, near the end of a run on a noisy metric; see `engines.rerun`. A space
     that the run can walk to its end is better walked."""
-    if len(view.objectives) > 1 or view.space.size() <= until or (found := history.rerun(until, strict=strict)) is None:
+    if len(view.objectives) > 1 or (found := history.rerun(until, strict=strict)) is None:
+        return None
+    if view.space.size() <= until:  # asked late, since a space with conditions is counted through
         return None
     numbers = {"noise": found.noise, "lead": found.lead, "spread": found.spread, "until": until}
     decision = Decision("queue", str(found), numbers=numbers)

@@ -35,6 +35,7 @@ class StudyView:
         self.space = Space.from_dict(record.space)
         self.objectives = tuple(Objective(o["name"], o["direction"]) for o in record.objectives)  # type: ignore[arg-type]
         self._noise: tuple[tuple[int, ...], float | None] | None = None  # of which trials, for what takes a fit
+        self._importance: tuple[int, dict[str, float]] = (0, {})  # after how many complete trials
         self._edited: bool | None = None  # whether trials may be of another space than today's
         trained = record.config.get("fidelity")
         self.fidelity = None if trained is None else Fidelity(*trained)
@@ -192,9 +193,13 @@ class StudyView:
     def importance(self) -> dict[str, float]:
         from tunewright.engines.importance import importance
 
-        complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
-        observations = [self.observation(fitted) for r in complete if (fitted := self.fit(r)) is not None]
-        return importance(self.space, observations, self.objectives[0], self.record.seed)
+        count = self.store.count(self.record.id)[State.COMPLETE]
+        if count == 0 or self._importance[0] != count:
+            complete = self.store.trials(self.record.id, states=(State.COMPLETE,))
+            observations = [self.observation(fitted) for r in complete if (fitted := self.fit(r)) is not None]
+            shares = importance(self.space, observations, self.objectives[0], self.record.seed)
+            self._importance = (len(complete), shares)
+        return dict(self._importance[1])
 
     def noise_floor(self) -> float | None:
         """One standard deviation of the first objective between equal runs, None where too little is known."""

@@ -11,6 +11,7 @@ from tunewright.engines.space import Space
 from tunewright.engines.types import Objective, Observation, losses
 
 MIN_TRIALS = 8
+MOST = 2000  # results that the forest is fitted to: twenty passes over a hundred thousand take minutes
 REPEATS = 20
 
 
@@ -18,7 +19,8 @@ def importance(space: Space, observations: Sequence[Observation], objective: Obj
     """Permutation importance (Breiman 2001, "Random Forests", section 10) of a forest fitted to the losses.
 
     Shares of the summed increase in squared error, largest first, summing to 1; all zero when nothing is explained.
-    Inactive parameters are encoded below their range. Raises FixArgument with fewer than MIN_TRIALS results.
+    Inactive parameters are encoded below their range. Of more than MOST results a random choice of as many is looked
+    at. Raises FixArgument with fewer than MIN_TRIALS results.
     """
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.inspection import permutation_importance
@@ -31,6 +33,8 @@ def importance(space: Space, observations: Sequence[Observation], objective: Obj
             value=len(done),
             fix="run more trials",
         )
+    if len(done) > MOST:
+        done = [done[i] for i in np.random.default_rng(seed).choice(len(done), MOST, replace=False)]
     units = np.nan_to_num(space.encode([o.params for o in done]), nan=-0.5)
     y = losses(done, objective)
     # An exploding loss would otherwise be the only thing the forest explains.

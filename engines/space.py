@@ -76,6 +76,7 @@ class Space:
         self.conditions = {
             n: Condition(n, p.when) for n, p in parameters.items() if not isinstance(p, Derived) and p.when is not None
         }
+        self._size: float | None = None  # counting through the combinations of conditions can take seconds
         self._check_references()
         self._fallible = {n for n, condition in self.conditions.items() if condition.can_fail}
         self.order = order = self._topological()
@@ -345,7 +346,9 @@ class Space:
 
     def size(self) -> float:
         """How many distinct configurations there are, math.inf with a continuous parameter; see `counting.size`."""
-        return counting.size(self)
+        if self._size is None:
+            self._size = counting.size(self)
+        return self._size
 
     def enumerate(self, points: int) -> Iterator[Params]:
         """Every valid configuration once, lazily; a continuous parameter takes `points` values of its range."""
