@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from tunewright.engines.errors import FixSpace
 from tunewright.engines.history import History, check_options
-from tunewright.engines.space import SAMPLING_TRIES, Params, Space
+from tunewright.engines.sampling import SAMPLING_TRIES
+from tunewright.engines.space import Params, Space
 from tunewright.engines.types import Capabilities, Fidelity, Objective, Observation, Proposal, stream
 
 BLOCK = 64

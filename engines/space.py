@@ -17,13 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.engines import counting, space_files
+from tunewright.engines import counting, sampling, space_files
 from tunewright.engines.conditions import Condition
 from tunewright.engines.errors import FixExpression, FixParams, FixSpace
 from tunewright.engines.expressions import FUNCTIONS, Expression
 from tunewright.engines.parameters import Categorical, Derived, Float, Int, Parameter, Scalar
-
-SAMPLING_TRIES = 10_000
 
 Params = dict[str, Any]
 
@@ -325,22 +323,8 @@ class Space:
 
         Raises FixSpace when the constraints leave almost nothing.
         """
-        out: list[Params] = []
-        tries = 0
-        wanted = 1 if n is None else n
-        while len(out) < wanted:
-            for config in self.decode(rng.random((wanted - len(out), len(self.names)))):
-                if self.feasible(config):
-                    out.append(config)
-            tries += 1
-            if tries >= SAMPLING_TRIES or (not out and tries * wanted >= SAMPLING_TRIES):
-                raise FixSpace(
-                    f"only {len(out)} of some {tries * wanted} random configurations meet the constraints",
-                    field="constraints",
-                    value=[c.text for c in self.constraints],
-                    fix="loosen them, or shrink the ranges to where they hold",
-                )
-        return out[0] if n is None else out
+        drawn = sampling.sample(self, rng, 1 if n is None else n)
+        return drawn[0] if n is None else drawn
 
     # ---------------------------------------------------------------- size and enumeration
 
