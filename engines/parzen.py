@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunewright.engines.bins import snapped
 from tunewright.engines.parameters import Categorical, Int
 from tunewright.engines.space import Space
 
@@ -72,16 +73,10 @@ class Axes:
 
     def snap(self, units: np.ndarray) -> np.ndarray:
         """(n, d) units moved to those of the values that they decode to."""
-        snapped = units.copy()
+        out = units.copy()
         for column in np.flatnonzero(np.isfinite(self.counts) & (self.counts > 1)).tolist():
-            p, u = self.parameters[column], units[:, column]
-            if isinstance(p, Int) and p.log:
-                low, high = math.log(p.low - 0.5), math.log(p.high + 0.5)
-                value = np.clip(np.round(np.exp(low + u * (high - low))), p.low, p.high)
-                snapped[:, column] = (np.log(value) - low) / (high - low)
-            else:
-                snapped[:, column] = (np.minimum(np.floor(u * p.count), p.count - 1) + 0.5) / p.count
-        return np.where(np.isnan(self.single), snapped, self.single)
+            out[:, column] = snapped(self.parameters[column], units[:, column])
+        return np.where(np.isnan(self.single), out, self.single)
 
     def edges(self, column: int, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The bin around each (n,) unit of a discrete number's column."""

@@ -10,11 +10,13 @@ its categories: one more inactive value says nothing, and the parent tells the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tunewright.engines.bins import snapped
 from tunewright.engines.parameters import Categorical, Parameter
 from tunewright.engines.space import Space
 
@@ -31,7 +33,7 @@ class Encoding:
             if entry["type"] == "categorical":
                 entry["choices"] = sorted(entry["choices"], key=lambda c: (type(c).__name__, repr(c)))
         self.space = Space.from_dict(data)
-        parameters = list(self.space.parameters.values())
+        self._parameters = parameters = list(self.space.parameters.values())
         self.categorical = np.array([isinstance(p, Categorical) for p in parameters])
         self._grids = [_grid(p) for p in parameters]
         self._cuts = [None if g is None else (g[1:] + g[:-1]) / 2 for g in self._grids]
@@ -62,6 +64,8 @@ class Encoding:
         for column, (grid, cuts) in enumerate(zip(self._grids, self._cuts, strict=True)):
             if grid is not None and cuts is not None:
                 out[:, column] = grid[np.searchsorted(cuts, out[:, column])]
+            elif math.isfinite(self.counts[column]):
+                out[:, column] = snapped(self._parameters[column], out[:, column])
         return out
 
     def mask(self, snapped: np.ndarray) -> np.ndarray:
@@ -126,7 +130,7 @@ class Encoding:
 
 
 def _grid(parameter: Parameter) -> np.ndarray | None:
-    """Unit positions of a discrete parameter's values; None for a number with so many that it counts as continuous."""
+    """Unit positions of a discrete parameter's values; None where there are very many."""
     if isinstance(parameter, Categorical):
         return (np.arange(parameter.count) + 0.5) / parameter.count
     if parameter.count > MAX_GRID:
