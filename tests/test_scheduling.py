@@ -350,3 +350,21 @@ def test_advice_fills_at_most_a_third_of_the_lowest_rung_and_hears_of_what_rests
     assert facts["fidelity"] == {"name": "epoch", "low": 1, "high": 9}
     assert {row["fidelity"] for row in facts["trials"]} >= {1, 3}
     assert "epoch 1" in advisor.requests[-1].messages[-1].content
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "freeze-thaw", "halving", "hyperband", ("pbt", {"population": 8})])
+def test_a_training_that_always_begins_anew_comes_to_an_end(scheduler):
+    """Without checkpoints a trial that goes on passes its earlier rungs again."""
+    runs = []
+
+    def objective(trial):
+        runs.append(trial.number)
+        assert len(runs) <= 150, "trials are let go on without end"
+        for step in range(1, trial.fidelity + 1):
+            trial.report(step, loss(trial["x"], step))
+        return loss(trial["x"], trial.fidelity)
+
+    with study(trials=8, high=27, scheduler=scheduler) as agent:
+        agent.tune(objective)
+        assert {trial.state for trial in agent.trials} <= {State.COMPLETE, State.PAUSED, State.STOPPED}
+        assert agent.best.fidelity == 27

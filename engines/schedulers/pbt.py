@@ -66,7 +66,7 @@ class _Member:
 
     number: int
     generation: int = 0
-    start: int = 0  # the step of the checkpoint it began from
+    start: int = 0  # the step of the checkpoint it began from, or of the ready point that it went on from
     step: int = 0  # its last ready point, `start` before the first
     loss: float | None = None  # measured there
     params: Params = field(default_factory=dict)
@@ -188,6 +188,9 @@ class PBT(SchedulerBase):
 
     def _started(self, number: int, action: Begun) -> None:
         if isinstance(action, Resume):
+            # A training without a checkpoint comes past its earlier ready points again, which must not rest it again.
+            member = self._members[self._place[number]]
+            member.start = member.step
             return
         if isinstance(action, New):
             self._place[number] = len(self._members)
