@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -94,15 +94,19 @@ class History:
         return [config for key, config in every if key not in self.keys and key not in pending]
 
     def fresh(self, draw: Callable[[], Params], rng: np.random.Generator, pending: Collection[str]) -> Params:
-        """A draw that was neither told nor is pending; once none is left, one that is at least not pending."""
+        """A draw that was neither told nor is pending, uniform where `draw` gives none; once none is left, one that is
+        at least not pending."""
         repeat: Params | None = None
-        for _ in range(TRIES):
-            config = draw()
-            key = self.space.key(config)
-            if key not in pending:
-                if key not in self.keys:
-                    return config
-                repeat = config
-        if self.listable and (left := self.untried(pending)):
-            return left[int(rng.integers(len(left)))]
+        uniform: Callable[[], Params] = partial(self.space.sample, rng)
+        for source in (draw, uniform):
+            for _ in range(TRIES):
+                config = source()
+                key = self.space.key(config)
+                if key not in pending:
+                    if key not in self.keys:
+                        return config
+                    repeat = config
+            if self.listable:
+                left = self.untried(pending)
+                return left[int(rng.integers(len(left)))] if left else repeat or config
         return repeat or config

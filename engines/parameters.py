@@ -156,7 +156,9 @@ class Float:
             return (round((value - self.low) / self.step) + 0.5) / self.count
         if self.log:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
-        return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halves: the range itself may overflow
+        if math.isinf(self.high - self.low):
+            return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return (value - self.low) / (self.high - self.low)
 
     def from_unit(self, u: float) -> float:
         u = min(max(float(u), 0.0), 1.0)

@@ -21,6 +21,7 @@ from tunewright.engines.space import Space
 TINY = 1e-300
 MANY = 50  # bins, and more, are narrow
 CELLS = 64  # of a column's table
+NARROWEST = 1e-6  # part of the range, for which a share is read there
 BLOCK = 50_000  # pairs of kernels and points at a time, for the processor's cache
 PRIOR_WEIGHT = 1.0
 # Of a kernel, times the column's spread and Scott's factor; chosen by measurement, as are the next two. A product over
@@ -100,8 +101,9 @@ class Axes:
         for column in self.discrete:
             values, point = np.unique(units[:, column], return_inverse=True)
             bins.append(Bins(values, *self.edges(column, values), point))
-            low.append(bins[-1].low[point, None])
-            high.append(bins[-1].high[point, None])
+            # Of a trillion values a bin is too narrow for a share of the distribution to have any digits.
+            low.append(np.minimum(bins[-1].low, values - NARROWEST / 2)[point, None])
+            high.append(np.maximum(bins[-1].high, values + NARROWEST / 2)[point, None])
         used = ~np.isnan(x.T)
         x = np.where(used, x.T - 0.5, 0.0)
         features = np.vstack(

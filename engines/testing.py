@@ -209,15 +209,23 @@ class EngineContract:
         proposal = engine.ask(1, [Proposal({"i": 11})], index=11)[0]
         assert proposal.params["i"] != 11, "repeats a pending point though there is room"
 
-    def test_the_corner_of_wide_integers_is_tried_once(self) -> None:
-        """Many units stand for the lowest values of a logarithmic integer."""
-        space = Space({"n": Int(1, 10**9, log=True), "m": Int(0, 10**6)})
-        engine, keys = self.make(space), set()
-        for k in range(16):
-            params = dict(engine.ask(index=k)[0].params)
-            keys.add(space.key(params))
-            engine.tell([self._seen(space, k, params, lambda _, p: math.log1p(p["n"]) + math.log1p(p["m"]))])
-        assert len(keys) == 16, f"{16 - len(keys)} of 16 proposals are repeats"
+    def test_the_best_corner_is_tried_once(self) -> None:
+        """Many units stand for the lowest values of a logarithmic integer; and corners meet a constraint that next to
+        nothing else does."""
+        spaces = {
+            "wide": Space({"n": Int(1, 10**9, log=True), "m": Int(0, 10**6)}),
+            "wider": Space({"n": Int(1, 10**15, log=True), "m": Int(-(10**12), 10**12)}),
+            "thin": Space({"a": Float(0, 1), "b": Float(0, 1)}, ["abs(a - b) < 0.001"]),
+        }
+        for name, space in spaces.items():
+            engine, keys = self.make(space), set()
+            for k in range(16):
+                proposals = engine.ask(index=k)
+                self._check(space, proposals)
+                params = dict(proposals[0].params)
+                keys.add(space.key(params))
+                engine.tell([self._seen(space, k, params, lambda space, p: float(space.encode([p]).sum()))])
+            assert len(keys) == 16, f"{16 - len(keys)} of 16 proposals are repeats, {name}"
 
     # ---------------------------------------------------------------- odd histories
 
