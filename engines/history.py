@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from functools import cached_property, partial
+from contextlib import suppress
+from functools import cached_property
 
 import numpy as np
 
-from tunewright.engines.errors import FixArgument
+from tunewright.engines.errors import FixArgument, FixSpace
 from tunewright.engines.parameters import Categorical, Parameter, Scalar
 from tunewright.engines.space import Params, Space
 from tunewright.engines.types import Objective, Observation, Proposal
@@ -97,16 +98,18 @@ class History:
         """A draw that was neither told nor is pending, uniform where `draw` gives none; once none is left, one that is
         at least not pending."""
         repeat: Params | None = None
-        uniform: Callable[[], Params] = partial(self.space.sample, rng)
-        for source in (draw, uniform):
-            for _ in range(TRIES):
-                config = source()
-                key = self.space.key(config)
-                if key not in pending:
-                    if key not in self.keys:
-                        return config
-                    repeat = config
-            if self.listable:
-                left = self.untried(pending)
-                return left[int(rng.integers(len(left)))] if left else repeat or config
+        for _ in range(TRIES):
+            config = draw()
+            key = self.space.key(config)
+            if key not in pending:
+                if key not in self.keys:
+                    return config
+                repeat = config
+        if self.listable:
+            left = self.untried(pending)
+            return left[int(rng.integers(len(left)))] if left else repeat or config
+        with suppress(FixSpace):  # constraints that next to nothing meets
+            for other in self.space.sample(rng, TRIES):
+                if (key := self.space.key(other)) not in pending and key not in self.keys:
+                    return dict(other)
         return repeat or config

@@ -210,8 +210,8 @@ class EngineContract:
         assert proposal.params["i"] != 11, "repeats a pending point though there is room"
 
     def test_the_best_corner_is_tried_once(self) -> None:
-        """Many units stand for the lowest values of a logarithmic integer; and corners meet a constraint that next to
-        nothing else does."""
+        """Many units stand for the lowest values of a logarithmic integer, and the corners of a thin space attract
+        draws that are cut off at the ends of ranges."""
         spaces = {
             "wide": Space({"n": Int(1, 10**9, log=True), "m": Int(0, 10**6)}),
             "wider": Space({"n": Int(1, 10**15, log=True), "m": Int(-(10**12), 10**12)}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import pytest
 from hypothesis import given
@@ -139,3 +141,10 @@ def test_large_powers_of_integers_become_floats() -> None:
     value = Expression("3 ** 300")({})
     assert isinstance(value, float) and math.isclose(value, 3.0**300)
     assert Expression("2 ** 10")({}) == 1024
+
+
+def test_an_expression_survives_pickling_and_copying():
+    expression = Expression("a * 2 if b else -a", field="derived")
+    for twin in (pickle.loads(pickle.dumps(expression)), copy.deepcopy(expression)):
+        assert twin == expression and twin.names == ("b", "a") and twin.field == "derived"
+        assert twin({"a": 3, "b": False}) == -3

@@ -261,6 +261,20 @@ def test_a_paused_member_furthest_behind_goes_on_first():
     assert report(pbt, 1, (30, 0.1)) is Verdict.PAUSE  # others wait for the worker
 
 
+def test_a_member_that_trains_anew_passes_the_ready_points_that_it_went_on_from():
+    pbt = make(population=2)
+    pbt.started(0, pbt.next([]))
+    assert report(pbt, 0, 10, 9.0) is Verdict.PAUSE
+    pbt.tell(Observation(0, {}, (9.0,), State.PAUSED, 10))
+    pbt.started(1, pbt.next([]))
+    pbt.started(0, Resume(0, 100))
+    # From nothing, and better this time: nothing ends or rests there again, but it is what counts.
+    assert report(pbt, 0, 5, 2.0) is Verdict.CONTINUE
+    assert report(pbt, 0, (5, 2.0), (10, 1.0)) is Verdict.CONTINUE
+    assert report(pbt, 1, 10, 5.0) is Verdict.STOP, "member 0 has 1.0 there now, not 9.0"
+    assert report(pbt, 0, (5, 2.0), (10, 1.0), (20, 1.0)) is Verdict.CONTINUE
+
+
 def test_a_small_budget_of_trials_trains_the_members_it_has():
     driver = Driver(make(population=20), lambda run, step: curve_of(run.number), lambda n: {"rate": 1.0}, 3)
     driver.drain(2)

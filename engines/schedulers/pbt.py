@@ -66,7 +66,8 @@ class _Member:
 
     number: int
     generation: int = 0
-    start: int = 0  # the step of the checkpoint it began from, or of the ready point that it went on from
+    start: int = 0  # the step of the checkpoint it began from
+    passed: int = 0  # the ready point that it went on from
     step: int = 0  # its last ready point, `start` before the first
     loss: float | None = None  # measured there
     params: Params = field(default_factory=dict)
@@ -190,7 +191,7 @@ class PBT(SchedulerBase):
         if isinstance(action, Resume):
             # A training without a checkpoint comes past its earlier ready points again, which must not rest it again.
             member = self._members[self._place[number]]
-            member.start = member.step
+            member.passed = member.step
             return
         if isinstance(action, New):
             self._place[number] = len(self._members)
@@ -210,11 +211,13 @@ class PBT(SchedulerBase):
         at = self._ready(points, member.start)
         if at is None:
             return Verdict.CONTINUE
-        member.step, member.loss = int(points[at][0]), self.objective.loss(points[at][1])
+        if (reached := int(points[at][0])) < member.passed:
+            return Verdict.CONTINUE
+        member.step, member.loss = reached, self.objective.loss(points[at][1])
         member.params = self.space.free(trial.params)
         self._lineage.setdefault(trial.number, Segment(trial.number, None, 0, member.params))
         # Algorithm 1: `ready` holds at the report that reaches the point, and a trained member has no more to learn
-        if at < len(points) - 1 or member.step >= self.fidelity.high:
+        if at < len(points) - 1 or reached == member.passed or reached >= self.fidelity.high:
             return Verdict.CONTINUE
         if member.generation < self.generations and self._is_bad(member) and self._best(member):
             return Verdict.STOP
