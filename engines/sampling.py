@@ -11,7 +11,8 @@ from tunewright.engines.errors import FixSpace
 if TYPE_CHECKING:
     from tunewright.engines.space import Space
 
-SAMPLING_TRIES = 10_000  # random configurations, after which a space counts as empty or its draws start from others
+SAMPLING_TRIES = 10_000  # random configurations, after which a space counts as empty
+FEW = 0.05  # share of many that meet the constraints, from which on it is worth to draw further
 MOVES = 6  # of each, along a parameter and along a way
 SHRINKS = 40  # of a line; next to nothing is left of it then
 
@@ -19,28 +20,28 @@ SHRINKS = 40  # of a line; next to nothing is left of it then
 def sample(space: Space, rng: np.random.Generator, n: int) -> list[dict[str, Any]]:
     """n configurations that meet the constraints. Raises FixSpace when the constraints leave almost nothing.
 
-    What meets them among SAMPLING_TRIES random ones. Where these are fewer than n, each of the others starts at one of
-    them and is moved along lines, which leaves uniform what is uniform (hit-and-run, Smith 1984, by slice sampling,
-    Neal 2003): along every parameter, and along the way from one of them to another, since a constraint such as
-    "a == b" lets no parameter move alone.
+    What meets them among random ones. Where that is less than FEW of many, each of the others starts at one of those
+    found and is moved along lines, which leaves uniform what is uniform (hit-and-run, Smith 1984, by slice sampling,
+    Neal 2003): along parameters, and along the way from one found to another, since a constraint such as "a == b" lets
+    no parameter move alone.
     """
     found: list[dict[str, Any]] = []
     batches: list[tuple[np.ndarray, list[bool]]] = []  # with which rows meet the constraints
     drawn = 0
-    while len(found) < n and drawn < SAMPLING_TRIES:
+    while len(found) < n and drawn < max(SAMPLING_TRIES, n / FEW):
         batch = rng.random((n - len(found), len(space.names)))
         configs = space.decode(batch)
         met = [space.feasible(config) for config in configs]
         batches.append((batch, met))
         found += [config for config, meets in zip(configs, met, strict=True) if meets]
         drawn += len(batch)
-    if n and not found:
-        raise FixSpace(
-            f"none of {drawn} random configurations meets the constraints",
-            field="constraints",
-            value=[c.text for c in space.constraints],
-            fix="loosen them, or shrink the ranges to where they hold",
-        )
+        if not found and drawn >= SAMPLING_TRIES:
+            raise FixSpace(
+                f"none of {drawn} random configurations meets the constraints",
+                field="constraints",
+                value=[c.text for c in space.constraints],
+                fix="loosen them, or shrink the ranges to where they hold",
+            )
     if len(found) < n:
         starts = np.vstack([batch[met] for batch, met in batches])
         found += space.decode(_moved(space, rng, starts, n - len(found)))
