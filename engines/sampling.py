@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tunewright.engines.space import Space
 
 SAMPLING_TRIES = 10_000  # random configurations, after which a space counts as empty
-FEW = 0.05  # share of many that meet the constraints, from which on it is worth to draw further
+FEW = 0.05  # share of them that meets the constraints, below which drawing on takes longer than moving those found
 MOVES = 6  # of each, along a parameter and along a way
 SHRINKS = 40  # of a line; next to nothing is left of it then
 
