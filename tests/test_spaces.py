@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from strategies import spaces
 
-from tunewright.engines import Categorical, Derived, FixExpression, FixParams, FixSpace, Float, Int, Space
+from tunewright.engines import Categorical, Derived, FixExpression, FixParams, FixSpace, Float, Int, Space, counting
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=60, deadline=None)
@@ -82,6 +82,7 @@ def test_the_ends_of_a_range_are_exact() -> None:
         assert (p.from_unit(0), p.from_unit(1)) == (p.low, p.high)
         assert (p.to_unit(p.low), p.to_unit(p.high)) == (0, 1)
         assert p.low < p.from_unit(0.5) < p.high
+    assert Float(0, 5e-324).to_unit(5e-324) == 1  # half of which is nothing
 
 
 def test_stepped_values_are_free_of_decimal_noise_at_any_scale() -> None:
@@ -209,6 +210,13 @@ def test_listing_takes_all_values_of_a_discrete_and_some_of_a_continuous_paramet
     assert space.size() == math.inf
     assert [c["n"] for c in listed[:7]] == [1, 2, 3, 4, 5, 6, 7]
     assert [c["lr"] for c in listed[::7]] == pytest.approx([1e-3, 1e-2, 1e-1])
+
+
+def test_a_space_is_counted_once(monkeypatch) -> None:
+    counted = []
+    monkeypatch.setattr(counting, "size", lambda space: counted.append(space) or 7.0)
+    space = Space({"i": Int(1, 7)})
+    assert (space.size(), space.size(), len(counted)) == (7, 7, 1)
 
 
 def test_the_size_of_a_large_space_is_a_bound_found_at_once() -> None:
